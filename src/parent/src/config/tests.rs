@@ -1,0 +1,154 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../docs/parent.example.toml");
+const FILE: &str = "/etc/nitro-sign/parent.toml";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new(FILE))
+}
+
+/// The example with one line replaced; the line has to be there.
+fn example_with(line_starts_with: &str, replacement: &str) -> String {
+    assert!(EXAMPLE.lines().any(|line| line.starts_with(line_starts_with)), "no line {line_starts_with}");
+    let replaced = |line| if str::starts_with(line, line_starts_with) { replacement } else { line };
+    EXAMPLE.lines().map(replaced).collect::<Vec<_>>().join("\n")
+}
+
+/// The message for the example with one line replaced, which has to name the file and the key.
+fn refusal(line_starts_with: &str, replacement: &str, key: &str) -> String {
+    let message = parse(&example_with(line_starts_with, replacement)).unwrap_err().to_string();
+    assert!(message.contains(FILE), "{message}");
+    assert!(message.contains(key), "{message}");
+    message
+}
+
+#[test]
+fn the_documented_example_is_accepted_and_its_values_are_read() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.enclave.backend, Backend::Process);
+    assert_eq!(config.bundle.sha256[..2], [0x9f, 0x86]);
+    assert_eq!(config.kms_upstream().to_string(), "tcp:kms.eu-central-1.amazonaws.com:443");
+    assert_eq!(config.ingress().to_string(), "tcp:0.0.0.0:50051");
+    assert_eq!(config.boot_timeout(), Duration::from_mins(2));
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_what_may_be_left_out() {
+    let (required, limits) = EXAMPLE.split_once("[limits]").unwrap();
+    let shown = parse(EXAMPLE).unwrap();
+    let short: Vec<_> =
+        required.lines().filter(|l| !l.starts_with("upstream") && !l.starts_with("timeout_ms")).collect();
+    let defaults = parse(&short.join("\n")).unwrap();
+    assert!(limits.contains("boot_timeout_ms"));
+    assert_eq!(defaults.configuration(), shown.configuration());
+    assert_eq!(defaults.boot_timeout(), shown.boot_timeout());
+    assert_eq!(defaults.kms_upstream(), shown.kms_upstream());
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.runtime_dir, Path::new("/run/nitro-sign"));
+    assert_eq!(config.enclave.process.enclave, Path::new("/etc/nitro-sign/bin/enclave"));
+    assert_eq!(config.enclave.process.hypervisor[0], "/etc/nitro-sign/bin/emulator");
+    assert_eq!(config.enclave.process.hypervisor[1], "nsm");
+    assert_eq!(config.ciphertexts.bundle, Path::new("/etc/nitro-sign/service_key_shares.json.age"));
+    assert_eq!(config.kms.credentials_file, Path::new("/etc/nitro-sign/credentials.json"));
+    assert_eq!(config.enclave.attestation_root, Root::Pem("/etc/nitro-sign/authority/root.pem".into()));
+}
+
+#[test]
+fn a_file_named_without_a_directory_is_in_the_working_directory() {
+    let config = Config::parse(EXAMPLE, Path::new("parent.toml")).unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(config.enclave.process.config, here.join("enclave.toml"));
+}
+
+#[test]
+fn the_configuration_for_the_enclave_has_every_measured_value() {
+    let text = example_with("max_sessions", "max_sessions = 7").replace("epoch = 1", "epoch = 9");
+    let configuration = parse(&text).unwrap().configuration();
+    assert_eq!(configuration.max_sessions, 7);
+    assert_eq!(configuration.epoch, 9);
+    assert_eq!(configuration.region, "eu-central-1");
+    assert_eq!(configuration.session_deadline_ms, 30_000);
+    assert_eq!(configuration.kms_timeout_ms, 10_000);
+    assert_eq!(Configuration::from_canonical_bytes(&configuration.canonical_bytes()), Ok(configuration));
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name_in_every_table() {
+    for table in
+        ["[enclave]", "[enclave.process]", "[ciphertexts]", "[bundle]", "[kms]", "[ingress]", "[limits]"]
+    {
+        let message = refusal(table, &format!("{table}\nregoin = \"x\""), "regoin");
+        assert!(message.contains("unknown field"), "{table}: {message}");
+    }
+    refusal("runtime_dir", "runtime_dir = \"/run\"\nregoin = 1", "unknown field `regoin`");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    refusal("sha256", "", "missing field `sha256`");
+    refusal("listen", "", "missing field `listen`");
+}
+
+#[test]
+fn values_of_the_wrong_form_are_refused_with_what_is_expected() {
+    assert!(refusal("sha256", "sha256 = \"9f86\"", "sha256").contains("64 hex digits"));
+    assert!(refusal("listen", "listen = \"localhost:1\"", "listen").contains("0.0.0.0:50051"));
+    assert!(refusal("upstream", "upstream = \"kms.example\"", "upstream").contains("host:port"));
+    assert!(refusal("upstream", "upstream = \"kms.example:0\"", "upstream").contains("host:port"));
+    assert!(refusal("backend", "backend = \"docker\"", "backend").contains("process"));
+    refusal("pcr0", "pcr0 = \"12\"", "pcr0");
+}
+
+#[test]
+fn values_out_of_range_are_refused_under_the_key_of_this_file() {
+    assert!(refusal("region", "region = \"EU\"", "`kms.region`").contains("eu-central-1"));
+    refusal("key_id", "key_id = \"\"", "`kms.key_id`");
+    refusal("timeout_ms", "timeout_ms = 99", "`kms.timeout_ms`");
+    refusal("max_sessions", "max_sessions = 0", "`limits.max_sessions`");
+    refusal("session_deadline_ms", "session_deadline_ms = 1", "`limits.session_deadline_ms`");
+    assert!(refusal("boot_timeout_ms", "boot_timeout_ms = 999", "`limits.boot_timeout_ms`").contains("1000"));
+    refusal("epoch", "epoch = 0", "`bundle.epoch`");
+    refusal("hypervisor", "hypervisor = []", "`enclave.process.hypervisor`");
+    refusal("identity", "identity = \"\"", "`ciphertexts.identity`");
+}
+
+#[test]
+fn the_pcr0_of_debug_mode_cannot_be_pinned() {
+    let zero = format!("pcr0 = \"{}\"", "0".repeat(96));
+    assert!(refusal("pcr0", &zero, "`enclave.pcr0`").contains("debug mode"));
+}
+
+#[test]
+fn a_directory_too_long_for_sockets_is_refused() {
+    let longest = format!("/{}", "d".repeat(88));
+    assert!(parse(&example_with("runtime_dir", &format!("runtime_dir = \"{longest}\""))).is_ok());
+    let message = refusal("runtime_dir", &format!("runtime_dir = \"{longest}d\""), "`runtime_dir`");
+    assert!(message.contains("1 bytes too long"), "{message}");
+}
+
+#[test]
+fn a_missing_file_is_named_with_the_option_that_gives_it() {
+    let message = Config::load(Path::new("/nonexistent/parent.toml")).unwrap_err().to_string();
+    assert!(message.contains("/nonexistent/parent.toml") && message.contains("--config"), "{message}");
+}
+
+#[test]
+fn a_trust_root_that_is_no_certificate_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("root.pem"), "hello").unwrap();
+    let text = example_with("attestation_root", "attestation_root = \"root.pem\"");
+    let config = Config::parse(&text, &directory.path().join("parent.toml")).unwrap();
+    let message = config.trust_root().unwrap_err().to_string();
+    assert!(message.contains("root.pem") && message.contains("attestation_root"), "{message}");
+}
+
+#[test]
+fn aws_is_the_root_that_is_compiled_in() {
+    let config = parse(&example_with("attestation_root", "attestation_root = \"aws\"")).unwrap();
+    assert_eq!(config.enclave.attestation_root, Root::Aws);
+    assert!(config.trust_root().is_ok());
+}

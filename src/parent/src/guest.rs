@@ -1,0 +1,170 @@
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    control::{BootEvent, Failure, Ready},
+    ports,
+};
+use tokio::time::timeout;
+use vsock::{Bridge, Listener, Peer};
+
+use crate::{
+    Failed, Reason,
+    backend::{Backend, BackendError, Launched},
+    bridges,
+    config::Config,
+    control::{Control, Event, Offer, Requests},
+    heartbeat::Heartbeat,
+};
+
+/// How long to wait for the rest of a story: the failure message after an exit, the exit after the stream's end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A launched enclave and everything that serves it from outside. Dropping it kills the enclave and closes all.
+pub(crate) struct Guest {
+    // Dropped first: nobody is left to be served then.
+    launched: Box<dyn Launched>,
+    control: Control,
+    heartbeat: Heartbeat,
+    kms: Bridge,
+    /// Set when the stream from the enclave has ended: how.
+    detached: Option<String>,
+    host: Peer,
+    config: Arc<Config>,
+}
+
+/// What a living enclave tells.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Step(BootEvent),
+    Ready(Ready),
+    /// Not from the enclave: its way to KMS is closed, see [`Guest::restart_kms_bridge`].
+    KmsBridgeDied(std::io::Error),
+}
+
+impl Guest {
+    /// Binds everything that the enclave dials, then launches it.
+    pub(crate) async fn launch(
+        config: Arc<Config>,
+        backend: &dyn Backend,
+        offer: Offer,
+    ) -> Result<Self, Failed> {
+        let launch_failed = |error: BackendError| Failed::new(Reason::LaunchFailed, error);
+        let host = backend.prepare().await.map_err(launch_failed)?;
+        let heartbeat = Heartbeat::start(listen(&host, ports::HEARTBEAT).await?);
+        let control = Control::start(listen(&host, ports::CONTROL).await?, offer);
+        let kms = bridges::kms(&config, &host).await?;
+        let launched = backend.launch().await.map_err(launch_failed)?;
+        tracing::info!(pid = launched.pid(), "the enclave is started");
+        Ok(Self { launched, control, heartbeat, kms, detached: None, host, config })
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.launched.pid()
+    }
+
+    /// Where the host dials the enclave.
+    pub(crate) fn peer(&self) -> Peer {
+        self.launched.peer()
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        self.control.requests()
+    }
+
+    /// Returns with the enclave's first sign of life, or with the reason why there will be none.
+    pub(crate) async fn alive(&mut self) -> Result<(), Failed> {
+        tokio::select! {
+            () = self.heartbeat.seen() => Ok(()),
+            exit = self.launched.exited() => Err(last_words(&mut self.control, exit).await),
+        }
+    }
+
+    /// What the enclave tells next, or the failure that it ended in. May be cancelled.
+    pub(crate) async fn next(&mut self) -> Result<Progress, Failed> {
+        loop {
+            if let Some(how) = self.detached.clone() {
+                return Err(self.after_detaching(how).await);
+            }
+            let event = tokio::select! {
+                biased;
+                event = self.control.next() => event,
+                exit = self.launched.exited() => return Err(last_words(&mut self.control, exit).await),
+                error = self.kms.wait() => return Ok(Progress::KmsBridgeDied(error)),
+            };
+            match event {
+                Some(Event::Attached) => tracing::info!("the enclave is attached"),
+                Some(Event::Step(step)) => return Ok(Progress::Step(step)),
+                Some(Event::Ready(ready)) => return Ok(Progress::Ready(ready)),
+                Some(Event::Failure(failure)) => return Err(reported(failure)),
+                Some(Event::Detached(how)) => self.detached = Some(how),
+                None => {
+                    return Err(Failed::new(Reason::ControlLost, "the control server ended; see the log"));
+                }
+            }
+        }
+    }
+
+    /// The stream ended: because the enclave did?
+    async fn after_detaching(&mut self, how: String) -> Failed {
+        if let Ok(exit) = timeout(LAST_WORDS, self.launched.exited()).await {
+            return Failed::new(Reason::EnclaveExited, exit);
+        }
+        Failed::new(Reason::ControlLost, format!("the control channel ended, but the enclave runs on: {how}"))
+    }
+
+    /// Opens the KMS bridge again.
+    pub(crate) async fn restart_kms_bridge(&mut self) -> Result<(), Failed> {
+        self.kms = bridges::kms(&self.config, &self.host).await?;
+        Ok(())
+    }
+
+    /// Ends the enclave and closes everything that served it; returns when that is done. The enclave has `patience` to
+    /// end by itself, and is killed then.
+    pub(crate) async fn end(mut self, patience: Duration) {
+        if !patience.is_zero() && timeout(patience, self.run_out()).await.is_err() {
+            tracing::warn!("the enclave did not end by itself; killing it");
+        }
+        self.launched.kill().await;
+        self.kms.stop().await;
+    }
+
+    /// Waits for the enclave's end while what it still says is read.
+    async fn run_out(&mut self) {
+        let read = async {
+            while self.control.next().await.is_some() {}
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            exit = self.launched.exited() => tracing::info!(exit, "the enclave has ended"),
+            () = read => {}
+        }
+    }
+}
+
+async fn listen(host: &Peer, port: u32) -> Result<Listener, Failed> {
+    Listener::bind(&host.port(port)).await.map_err(|error| Failed::new(Reason::SocketUnavailable, error))
+}
+
+/// The enclave has ended; the reason it gave may still be on its way.
+async fn last_words(control: &mut Control, exit: String) -> Failed {
+    let failure = async {
+        loop {
+            match control.next().await {
+                Some(Event::Failure(failure)) => return Some(failure),
+                Some(Event::Detached(_)) | None => return None,
+                Some(_) => {}
+            }
+        }
+    };
+    match timeout(LAST_WORDS, failure).await {
+        Ok(Some(failure)) => reported(failure),
+        _ => Failed::new(Reason::EnclaveExited, exit),
+    }
+}
+
+fn reported(failure: Failure) -> Failed {
+    let failed = Failed::from(failure);
+    let (reason, why) = (failed.reason.name(), &failed.message);
+    tracing::error!(reason, why, details = ?failed.details, "the enclave reported a failure");
+    failed
+}

@@ -1,0 +1,32 @@
+//! The daemon on the parent EC2 instance: launches the enclave, hands it what it unseals, verifies it, and only then
+//! lets clients reach it.
+//!
+//! [`run`] is the whole story as a function of named steps. The parent is trusted with availability only: nothing that
+//! passes through it is secret without KMS, and the checks it makes protect the operator, not the keys. Clients make
+//! their own.
+
+pub mod backend;
+mod bridges;
+mod ciphertexts;
+pub mod config;
+pub mod control;
+mod credentials;
+mod guest;
+mod heartbeat;
+mod logs;
+mod measure;
+mod node;
+mod reason;
+mod run;
+pub mod status;
+pub mod verify;
+
+#[cfg(test)]
+mod testing;
+
+pub use ciphertexts::{CiphertextError, Ciphertexts, fetch};
+pub use credentials::Credentials;
+pub use heartbeat::{HEARTBEAT, Heartbeat};
+pub use measure::measure;
+pub use reason::{Failed, Reason};
+pub use run::{Outcome, run};

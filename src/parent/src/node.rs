@@ -1,0 +1,275 @@
+use std::{
+    future::{Future, pending},
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{
+    control::{BootEvent, Ready},
+    ports,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::time::{Instant, timeout};
+use vsock::{Bridge, Endpoint};
+
+use crate::{
+    Failed, Reason, bridges,
+    config::Config,
+    guest::{Guest, Progress},
+    status::{State, StatusFile},
+    verify::{Expected, Verified, verify},
+};
+
+/// How long an enclave that named its failure has to wipe and power off.
+const FAILED_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a drained enclave has on top of its longest session.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the reason behind an enclave that does not answer.
+const EXPLANATION: Duration = Duration::from_secs(1);
+
+/// The enclave's signing service, as the enclave reported it.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    spki_sha256: [u8; 32],
+}
+
+/// A living enclave, its ingress, and the status that tells of both.
+pub(crate) struct Node {
+    config: Arc<Config>,
+    guest: Guest,
+    expected: Expected,
+    ingress: Option<Bridge>,
+    status: StatusFile,
+}
+
+impl Node {
+    pub(crate) fn new(config: Arc<Config>, guest: Guest, expected: Expected, status: StatusFile) -> Self {
+        Self { config, guest, expected, ingress: None, status }
+    }
+
+    /// Waits until the enclave has unsealed the shares and its service serves.
+    pub(crate) async fn unseal(&mut self) -> Result<Service, Failed> {
+        self.status.enter(State::Unsealing, |_| {});
+        let started = Instant::now();
+        let ready = loop {
+            match self.guest.next().await? {
+                Progress::Ready(ready) => break ready,
+                other => self.note(other).await?,
+            }
+        };
+        let service = service(&ready)?;
+        self.status.update(|status| status.accounts = Some(ready.accounts));
+        self.status.took("unseal", started.elapsed());
+        Ok(service)
+    }
+
+    /// Verifies the enclave and the service as it is dialled on vsock.
+    pub(crate) async fn verify_inside(&mut self, service: &Service) -> Result<(), Failed> {
+        self.status.enter(State::Verifying, |_| {});
+        let at = self.guest.peer().port(ports::SIGN);
+        self.verify("verify", at, service).await.map(drop)
+    }
+
+    /// Opens ingress, where it was before if it was open before.
+    pub(crate) async fn open_ingress(&mut self) -> Result<(), Failed> {
+        let listen = match self.ingress.take() {
+            Some(dead) => dead.local().clone(),
+            None => self.config.ingress(),
+        };
+        let bridge = bridges::ingress(listen, &self.guest.peer()).await?;
+        self.ingress = Some(bridge);
+        Ok(())
+    }
+
+    /// Verifies the enclave and the service as clients reach it, and archives the document.
+    pub(crate) async fn verify_through_ingress(&mut self, service: &Service) -> Result<(), Failed> {
+        let Some(ingress) = &self.ingress else {
+            return Err(Failed::new(Reason::VerificationUnavailable, "ingress is not open"));
+        };
+        let at = reachable(ingress.local());
+        let verified = self.verify("verify_ingress", at, service).await?;
+        match self.status.archive(&verified.cose) {
+            Ok(path) => tracing::info!(path = %path.display(), "attestation document archived"),
+            Err(error) => tracing::error!(%error, "cannot archive the attestation document"),
+        }
+        let pcrs = verified.document.pcrs.into_iter().filter(|(_, pcr)| !pcr.is_zero()).collect();
+        self.status.update(|status| {
+            status.pcrs = pcrs;
+            status.spki_sha256 = Some(hex::encode(service.spki_sha256));
+            status.attestation_document = Some(STANDARD.encode(&verified.cose));
+        });
+        Ok(())
+    }
+
+    /// Records how long a step took that is not one of this type's.
+    pub(crate) fn took(&mut self, step: &str, duration: Duration) {
+        self.status.took(step, duration);
+    }
+
+    /// Everything is verified.
+    pub(crate) fn serving(&mut self) {
+        let address = self.ingress.as_ref().map(|bridge| address(bridge.local()));
+        self.status.enter(State::Serving, |status| status.ingress = address);
+    }
+
+    /// Watches the enclave and the bridges. A bridge that dies is opened again, and everything verified again; anything
+    /// else that goes wrong is the end.
+    pub(crate) async fn watch(&mut self, service: &Service) -> Failed {
+        loop {
+            if let Err(failed) = self.watch_once(service).await {
+                return failed;
+            }
+        }
+    }
+
+    async fn watch_once(&mut self, service: &Service) -> Result<(), Failed> {
+        let Self { guest, ingress, .. } = self;
+        let died = tokio::select! {
+            progress = guest.next() => match progress? {
+                Progress::KmsBridgeDied(error) => {
+                    self.note(Progress::KmsBridgeDied(error)).await?;
+                    "kms"
+                }
+                other => return self.note(other).await,
+            },
+            error = bridge_died(ingress) => {
+                tracing::error!(%error, "the ingress bridge died; opening it again");
+                self.open_ingress().await?;
+                "ingress"
+            }
+        };
+        tracing::info!(bridge = died, "verifying again");
+        self.verify_inside(service).await?;
+        self.verify_through_ingress(service).await?;
+        self.serving();
+        Ok(())
+    }
+
+    /// Closes ingress, ends the enclave, and says why.
+    pub(crate) async fn fail(mut self, failed: &Failed) {
+        tracing::error!(reason = failed.reason.name(), why = failed.message, "failed");
+        if let Some(ingress) = self.ingress.take() {
+            ingress.stop().await;
+        }
+        let patience = match failed.reason {
+            Reason::Enclave(_) => FAILED_PATIENCE,
+            _ => Duration::ZERO,
+        };
+        self.guest.end(patience).await;
+        self.status.fail(failed);
+    }
+
+    /// Tells the enclave to stop, lets its sessions end, and closes ingress.
+    ///
+    /// Ingress carries bytes until the enclave has ended: a client in the middle of a session keeps its connection, and
+    /// the service itself refuses new sessions.
+    pub(crate) async fn drain(mut self) {
+        self.status.enter(State::Draining, |status| status.ingress = None);
+        self.guest.requests().shut_down().await;
+        let longest_session = Duration::from_millis(self.config.limits.session_deadline_ms.into());
+        self.guest.end(longest_session + DRAIN_PATIENCE).await;
+        if let Some(ingress) = self.ingress.take() {
+            ingress.stop().await;
+        }
+        self.status.enter(State::Stopped, |_| {});
+    }
+
+    async fn verify(&mut self, step: &str, at: Endpoint, service: &Service) -> Result<Verified, Failed> {
+        let started = Instant::now();
+        let (requests, expected) = (self.guest.requests(), self.expected.clone());
+        let spki_sha256 = service.spki_sha256;
+        let work = async move { Ok(verify(&requests, &at, &spki_sha256, &expected).await?) };
+        let verified = self.meanwhile(Box::pin(work)).await?;
+        self.status.took(step, started.elapsed());
+        Ok(verified)
+    }
+
+    /// Does some work while the enclave is watched: its failure ends the work.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        let mut work = pin!(work);
+        loop {
+            let progress = tokio::select! {
+                done = &mut work => return match done {
+                    Err(failed) if failed.reason == Reason::VerificationUnavailable => {
+                        Err(self.explain(failed).await)
+                    }
+                    done => done,
+                },
+                progress = self.guest.next() => progress?,
+            };
+            self.note(progress).await?;
+        }
+    }
+
+    /// An enclave that does not answer may be about to say why, which is the better reason.
+    async fn explain(&mut self, failed: Failed) -> Failed {
+        let explanation = async {
+            loop {
+                if let Err(reason) = self.guest.next().await {
+                    return reason;
+                }
+            }
+        };
+        timeout(EXPLANATION, explanation).await.unwrap_or(failed)
+    }
+
+    async fn note(&mut self, progress: Progress) -> Result<(), Failed> {
+        match progress {
+            Progress::Step(step) => self.note_step(&step),
+            Progress::Ready(_) => tracing::warn!("the enclave reported twice that it is ready"),
+            Progress::KmsBridgeDied(error) => {
+                tracing::error!(%error, "the KMS bridge died; opening it again");
+                self.guest.restart_kms_bridge().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_step(&mut self, step: &BootEvent) {
+        let details = serde_json::json!(step.details);
+        let BootEvent { step: name, unix_ms, duration_us, .. } = step;
+        tracing::info!(step = name, duration_us, unix_ms, %details, "a step of the enclave is done");
+        self.status.update(|status| {
+            status.note(&step.details);
+            status.timings_ms.insert(format!("enclave.{}", step.step), step.duration_us / 1000);
+        });
+    }
+}
+
+fn service(ready: &Ready) -> Result<Service, Failed> {
+    let spki_sha256 = ready.spki_sha256.as_slice().try_into().map_err(|_| {
+        let length = ready.spki_sha256.len();
+        let message = format!("the enclave reported an SPKI digest of {length} bytes, expected 32");
+        Failed::new(Reason::VerificationFailed, message)
+    })?;
+    Ok(Service { spki_sha256 })
+}
+
+async fn bridge_died(bridge: &mut Option<Bridge>) -> io::Error {
+    match bridge {
+        Some(bridge) => bridge.wait().await,
+        None => pending().await,
+    }
+}
+
+/// Where to dial what listens at `listen`: every address of this machine includes the loopback.
+fn reachable(listen: &Endpoint) -> Endpoint {
+    match listen {
+        Endpoint::Tcp { host, port } if host == "0.0.0.0" => {
+            Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: *port }
+        }
+        Endpoint::Tcp { host, port } if host == "::" => Endpoint::Tcp { host: "::1".to_owned(), port: *port },
+        other => other.clone(),
+    }
+}
+
+/// `address:port`, as clients write it.
+fn address(listen: &Endpoint) -> String {
+    let text = listen.to_string();
+    text.strip_prefix("tcp:").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use tokio::{net::TcpStream, runtime::Runtime, time::sleep};
+
+use super::*;
+use crate::{
+    run::launch,
+    testing::enclave::{Script, Setting, setting},
+};
+
+/// An enclave that is launched, unsealed and verified; ingress is yet closed.
+async fn verified() -> (tempfile::TempDir, Node, Service) {
+    let Setting { directory, config, backend } = setting(Script::Honest);
+    let config = Arc::new(config);
+    let mut status = StatusFile::create(&config.runtime_dir).unwrap();
+    let (guest, expected) = launch(&config, Arc::new(backend), &mut status).await.unwrap();
+    let mut node = Node::new(config, guest, expected, status);
+    let service = node.unseal().await.unwrap();
+    node.verify_inside(&service).await.unwrap();
+    (directory, node, service)
+}
+
+#[tokio::test]
+async fn an_ingress_bridge_that_dies_is_opened_again_at_its_port_and_everything_verified_again() {
+    let (_directory, mut node, service) = verified().await;
+    // The bridge runs on a runtime of its own, which can be taken from under it.
+    let other = Runtime::new().unwrap();
+    {
+        let _context = other.enter();
+        node.open_ingress().await.unwrap();
+    }
+    node.verify_through_ingress(&service).await.unwrap();
+    node.serving();
+    let before = node.status.get().clone();
+    other.shutdown_background();
+
+    while node.status.get().history.len() < before.history.len() + 2 {
+        node.watch_once(&service).await.unwrap();
+    }
+    let after = node.status.get();
+    let states: Vec<_> = after.history[before.history.len()..].iter().map(|entered| entered.state).collect();
+    assert_eq!(states, [State::Verifying, State::Serving]);
+    assert_eq!(after.ingress, before.ingress);
+    assert_ne!(after.attestation_document, before.attestation_document);
+    TcpStream::connect(after.ingress.as_ref().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_healthy_enclave_is_watched_quietly() {
+    let (_directory, mut node, service) = verified().await;
+    node.open_ingress().await.unwrap();
+    node.verify_through_ingress(&service).await.unwrap();
+    node.serving();
+    let states = node.status.get().history.len();
+    tokio::select! {
+        failed = node.watch(&service) => panic!("{failed}"),
+        () = sleep(Duration::from_millis(300)) => {}
+    }
+    assert_eq!(node.status.get().history.len(), states);
+}
+
+#[tokio::test]
+async fn a_digest_of_the_wrong_length_is_refused() {
+    let failed = service(&Ready { spki_sha256: vec![1; 31], ..Ready::default() }).unwrap_err();
+    assert_eq!(failed.reason, Reason::VerificationFailed);
+    assert!(failed.message.contains("31 bytes"), "{failed}");
+}
+
+#[test]
+fn what_listens_everywhere_is_dialled_on_the_loopback() {
+    for (listen, dial) in [
+        ("tcp:0.0.0.0:50051", "tcp:127.0.0.1:50051"),
+        ("tcp:[::]:50051", "tcp:[::1]:50051"),
+        ("tcp:10.0.0.1:50051", "tcp:10.0.0.1:50051"),
+    ] {
+        assert_eq!(reachable(&listen.parse().unwrap()).to_string(), dial);
+    }
+}
+
+#[test]
+fn an_address_is_written_as_clients_write_it() {
+    assert_eq!(address(&"tcp:127.0.0.1:1".parse().unwrap()), "127.0.0.1:1");
+    assert_eq!(address(&"tcp:[::1]:1".parse().unwrap()), "[::1]:1");
+}

@@ -1,0 +1,35 @@
+//! Stand-ins for what only AWS has: KMS that judges attestation documents, the Nitro hypervisor with its security
+//! module, and the certificate authority behind it. For development and tests; no part of any image.
+
+mod authority;
+mod kms;
+mod nsm;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "Stand-ins for AWS: KMS with attestation, the NSM device")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// KMS over TLS: verifies attestation documents and key policies.
+    Kms(kms::Args),
+    /// The hypervisor's part of one enclave: measures its files, answers as its security module.
+    Nsm(nsm::Args),
+    /// Makes the certificate authority under which `nsm` signs attestation documents.
+    Authority(authority::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::init("emulator");
+    match Cli::parse().command {
+        Command::Kms(args) => kms::run(args).await,
+        Command::Nsm(args) => nsm::run(args).await,
+        Command::Authority(args) => authority::run(&args),
+    }
+}

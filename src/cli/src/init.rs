@@ -1,0 +1,75 @@
+//! `init`: the age identity, made in memory and handed to KMS.
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::{
+    KmsOptions, Usage,
+    args::Init,
+    aws::Aws,
+    deployment::{BUNDLE, DEPLOYMENT, Deployment, IDENTITY, check_party},
+    files, print_json, say,
+};
+
+const MAX_POLICY_BYTES: u64 = 32 << 10;
+
+#[derive(Serialize)]
+struct Started<'a> {
+    #[serde(flatten)]
+    deployment: &'a Deployment,
+    dir: &'a std::path::Path,
+}
+
+pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
+    let region = options.region.as_deref().ok_or_else(|| Usage("init needs --region".to_owned()))?;
+    check_party("--party", &args.party).map_err(|error| Usage(error.to_string()))?;
+    let aws = Aws::new(options, region)?;
+    let policy = args.policy.as_ref().map(|path| files::read_text(path, MAX_POLICY_BYTES)).transpose()?;
+
+    // Everything that can be refused is, before a key is made that costs money.
+    files::make_directory(&args.dir)?;
+    let _lock = files::Lock::take(&args.dir)?;
+    for name in [DEPLOYMENT, IDENTITY, BUNDLE] {
+        let path = args.dir.join(name);
+        if path.try_exists().with_context(|| format!("cannot look for {}", path.display()))? {
+            bail!("{} exists already; a deployment is not overwritten: choose another --dir", path.display());
+        }
+    }
+
+    let created = if args.create_kms_key { Some(aws.create_key(&args.party, policy).await?) } else { None };
+    let Some(key) = created.as_ref().or(args.kms_key.as_ref()) else {
+        return Err(Usage("init needs --kms-key or --create-kms-key".to_owned()).into());
+    };
+    let deployment = start(args, &aws, region, key).await.with_context(|| match &created {
+        Some(arn) => format!("the KMS key {arn} was made; run init again with --kms-key {arn}"),
+        None => "no deployment was started".to_owned(),
+    })?;
+
+    say(format_args!("The age identity is encrypted by {} and exists nowhere else.", deployment.kms_key_id));
+    say("Next: nitro-sign key-gen.");
+    print_json(&Started { deployment: &deployment, dir: &args.dir })
+}
+
+async fn start(args: &Init, aws: &Aws, region: &str, key: &str) -> Result<Deployment> {
+    let identity = keyshares::Identity::generate();
+    let mut deployment = Deployment {
+        region: region.to_owned(),
+        kms_key_id: key.to_owned(),
+        party: args.party.clone(),
+        recipient: identity.recipient(),
+        epoch: 0,
+        identity_sha256: String::new(),
+        bundle_sha256: None,
+    };
+    let encrypted = aws.encrypt(key, &identity.to_text(), deployment.encryption_context()).await?;
+    drop(identity); // wiped here
+
+    // The ARN, not what was asked for: an alias may point elsewhere tomorrow.
+    deployment.kms_key_id = encrypted.key_arn;
+    deployment.identity_sha256 = files::sha256_hex(&encrypted.ciphertext);
+    let text = deployment.to_text()?;
+    // deployment.toml last: without it the other file is no deployment.
+    files::create_new(&args.dir.join(IDENTITY), &encrypted.ciphertext, files::PRIVATE)?;
+    files::create_new(&args.dir.join(DEPLOYMENT), text.as_bytes(), files::PUBLIC)?;
+    Ok(deployment)
+}

@@ -1,0 +1,51 @@
+//! The operator's tool `nitro-sign`, as a library so that it can be tested: one module a subcommand, and under them
+//! the deployment directory, atomic files and access to KMS.
+
+mod accounts;
+mod args;
+mod aws;
+mod cosigner;
+mod deployment;
+mod files;
+mod import;
+mod init;
+mod key_gen;
+mod measure;
+mod policy;
+mod verify_document;
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+
+pub use args::{Cli, Command, KmsOptions};
+
+/// A command line that parses but makes no sense. The program ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; see `nitro-sign --help`")]
+pub struct Usage(pub String);
+
+/// Runs one subcommand.
+pub async fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Init(args) => init::run(&args, &cli.kms).await,
+        Command::Cosigner(args) => cosigner::run(&args),
+        Command::KeyGen(args) => key_gen::run(&args, &cli.kms).await,
+        Command::Policy(args) => policy::run(&args, &cli.kms).await,
+        Command::Measure(args) => measure::run_measure(&args),
+        Command::Pcr16(args) => measure::run_pcr16(&args),
+        Command::VerifyDocument(args) => verify_document::run(&args),
+    }
+}
+
+/// The result of a command, for programs: one JSON value on standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// What happened, for people: a line on standard error.
+fn say(line: impl std::fmt::Display) {
+    eprintln!("{line}");
+}

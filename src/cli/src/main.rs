@@ -1,0 +1,29 @@
+//! `nitro-sign`: the operator's tool. Exit codes: 0 done, 1 refused or failed, 2 usage.
+
+use std::{alloc::System, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use nix::sys::prctl;
+
+/// Wipes all heap memory as it is freed: the AWS SDK, HTTP and TLS copy what they send, and so the age identity.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<System> = zeroizing_alloc::ZeroAlloc(System);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = cli::Cli::parse();
+    match protect_and_run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nitro-sign: {error:#}");
+            ExitCode::from(if error.is::<cli::Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn protect_and_run(arguments: cli::Cli) -> anyhow::Result<()> {
+    // No core dumps: they would put the identity and the shares on disk.
+    prctl::set_dumpable(false).context("cannot turn core dumps off")?;
+    cli::run(arguments).await
+}

@@ -1,0 +1,112 @@
+//! Exit codes and words of the command line, without any KMS.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+const SECRET: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4";
+
+/// Runs nitro-sign in `directory` without AWS credentials: exit code, standard output, standard error.
+fn run(directory: &Path, arguments: &str, input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
+        .args(arguments.split_whitespace())
+        .current_dir(directory)
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The program may end before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        "",
+        "init",
+        "init --dir d --party p",
+        "init --dir d --party p --kms-key k --create-kms-key --region eu-central-1",
+        "init --dir d --party p --kms-key k",
+        "init --dir d --party Not_A_Party --kms-key k --region eu-central-1",
+        "init --dir d --party p --kms-key k --region eu-central-1", // no credentials
+        "key-gen --dir d --cosigner gateway --client-ca c --relay-ca r --account a --scheme frost-ed25519",
+        "key-gen --dir d --cosigner g=age1x=f --client-ca c --relay-ca r",
+        "key-gen --dir d --cosigner g=age1x=f --client-ca c --relay-ca r --account a --scheme rsa",
+        "policy --dir d --role r --admin a --pcr0 abcd",
+        "verify-document --file f --root aws --at yesterday",
+        "measure",
+    ] {
+        let (code, stdout, stderr) = run(directory.path(), arguments, "");
+        assert_eq!(code, 2, "{arguments}: {stderr}");
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments}");
+    }
+    assert!(!directory.path().join("d").exists());
+}
+
+#[test]
+fn what_cannot_be_done_ends_with_1_and_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let zero = "0".repeat(96);
+    for (arguments, named) in [
+        ("measure --parent none.toml".to_owned(), "none.toml"),
+        ("pcr16 --parent none.toml".to_owned(), "none.toml"),
+        ("verify-document --file none.cose --root aws".to_owned(), "none.cose"),
+        (format!("policy --dir none --role r --admin a --pcr0 {zero}"), "none"),
+    ] {
+        let (code, stdout, stderr) = run(directory.path(), &arguments, "");
+        assert_eq!(code, 1, "{arguments}: {stderr}");
+        assert!(stdout.is_empty() && stderr.contains(named), "{arguments}: {stderr}");
+    }
+}
+
+#[test]
+fn help_names_every_subcommand_and_the_usual_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, stdout, _) = run(directory.path(), "--help", "");
+    assert_eq!(code, 0);
+    for word in
+        ["init", "cosigner", "key-gen", "policy", "measure", "pcr16", "verify-document", "The usual order"]
+    {
+        assert!(stdout.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_malformed_import_is_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let deployment = format!(
+        "region = \"eu-central-1\"\nkms_key_id = \"k\"\nparty = \"enclave-a\"\nrecipient = \"age1own\"\nepoch = 0\n\
+         identity_sha256 = \"{}\"\n",
+        // SHA-256 of nothing, FIPS 180-4.
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    );
+    std::fs::create_dir(directory.path().join("d")).unwrap();
+    std::fs::write(directory.path().join("d/deployment.toml"), deployment).unwrap();
+    std::fs::write(directory.path().join("d/age-identity.kms"), "").unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
+        .args("key-gen --dir d --cosigner g=age1x=f --client-ca c --relay-ca r --import -".split(' '))
+        .current_dir(directory.path())
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "none")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let import = format!(r#"{{"a": {{"scheme": "frost-ed25519", "secret": "{SECRET}00"}}}}"#);
+    child.stdin.as_ref().unwrap().write_all(import.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("standard input") && stderr.contains("account `a`, field `secret`"), "{stderr}");
+    assert!(!stderr.contains(&SECRET[..8]), "{stderr}");
+}

@@ -1,0 +1,145 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::digest;
+use eif::{Architecture, BuildMetadata, Entry, EntryKind, Image, Metadata, Ramdisk};
+use serde_json::{Value, json};
+
+/// PCR0 does not cover the metadata, but the file's hash does: the build's time is a constant.
+const BUILD_TIME: &str = "1970-01-01T00:00:00Z";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// bzImage (x86_64) or Image (aarch64).
+    #[arg(long)]
+    kernel: PathBuf,
+    /// The kernel's version, for the metadata.
+    #[arg(long)]
+    kernel_version: String,
+    /// The kernel's command line.
+    #[arg(long)]
+    command_line: String,
+    /// Part of the first ramdisk (PCR1): DEST=FILE, DEST=FILE:MODE (octal, default 755), or DEST/ for a directory.
+    #[arg(long, required = true, value_name = "ENTRY")]
+    runtime: Vec<String>,
+    /// Part of the second ramdisk (PCR2), written like --runtime.
+    #[arg(long, required = true, value_name = "ENTRY")]
+    application: Vec<String>,
+    /// Name of the image, for the metadata.
+    #[arg(long, default_value = "nitro-sign")]
+    name: String,
+    /// Version of the image, for the metadata.
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    image_version: String,
+    /// The image is for aarch64.
+    #[arg(long)]
+    aarch64: bool,
+    /// Where the three files go; made if it is missing.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Builds the image, writes it with its PCRs and its provenance, and returns the PCRs.
+pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
+    let mut inputs = Vec::new();
+    let kernel = read(&arguments.kernel)?;
+    inputs.push(input("kernel", None, Some(&arguments.kernel), &kernel, &[0, 1]));
+    inputs.push(input("command line", None, None, arguments.command_line.as_bytes(), &[0, 1]));
+    let runtime = ramdisk(&arguments.runtime, "ramdisk 1 (runtime)", &[0, 1], &mut inputs)?;
+    let application = ramdisk(&arguments.application, "ramdisk 2 (application)", &[0, 2], &mut inputs)?;
+
+    let image = Image {
+        architecture: if arguments.aarch64 { Architecture::Aarch64 } else { Architecture::X86_64 },
+        kernel,
+        command_line: arguments.command_line.clone(),
+        ramdisks: vec![runtime, application],
+        metadata: Metadata {
+            image_name: arguments.name.clone(),
+            image_version: arguments.image_version.clone(),
+            build_metadata: BuildMetadata {
+                build_time: BUILD_TIME.to_owned(),
+                build_tool: "nitro-sign eif".to_owned(),
+                build_tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+                operating_system: "Linux".to_owned(),
+                kernel_version: arguments.kernel_version.clone(),
+            },
+            docker_info: json!({}),
+            custom_metadata: json!({}),
+        },
+    };
+    let mut bytes = Vec::new();
+    image.write(&mut bytes)?;
+    let pcrs = serde_json::to_value(image.measurements())?;
+    let provenance = json!({
+        "image_sha256": sha256(&bytes),
+        "image_bytes": bytes.len(),
+        "pcrs": pcrs,
+        "inputs": inputs,
+    });
+
+    let out = &arguments.out;
+    fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    write(&out.join("image.eif"), &bytes)?;
+    write(&out.join("pcrs.json"), &pretty(&pcrs)?)?;
+    write(&out.join("provenance.json"), &pretty(&provenance)?)?;
+    Ok(pcrs)
+}
+
+/// Makes a ramdisk of its entries as the command line names them.
+fn ramdisk(entries: &[String], section: &str, pcrs: &[u8], inputs: &mut Vec<Value>) -> Result<Vec<u8>> {
+    let mut ramdisk = Ramdisk::default();
+    for entry in entries {
+        if let Some(directory) = entry.strip_suffix('/') {
+            ramdisk.add(directory, Entry { mode: 0o755, kind: EntryKind::Directory })?;
+            continue;
+        }
+        let Some((destination, source)) = entry.split_once('=') else {
+            bail!("{entry:?} is neither DEST=FILE, DEST=FILE:MODE nor DEST/")
+        };
+        let (source, mode) = match source.rsplit_once(':') {
+            Some((source, mode)) => {
+                let mode = u32::from_str_radix(mode, 8)
+                    .with_context(|| format!("{entry:?}: {mode:?} is not an octal mode"))?;
+                (source, mode)
+            }
+            None => (source, 0o755),
+        };
+        let source = Path::new(source);
+        let contents = read(source)?;
+        inputs.push(input(section, Some(destination), Some(source), &contents, pcrs));
+        ramdisk.add(destination, Entry { mode, kind: EntryKind::File(contents) })?;
+    }
+    Ok(ramdisk.to_gzip()?)
+}
+
+fn input(section: &str, path: Option<&str>, source: Option<&Path>, contents: &[u8], pcrs: &[u8]) -> Value {
+    json!({
+        "section": section,
+        "path": path,
+        "source": source,
+        "sha256": sha256(contents),
+        "bytes": contents.len(),
+        "pcrs": pcrs,
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, bytes))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn pretty(value: &Value) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    Ok(text)
+}

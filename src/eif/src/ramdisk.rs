@@ -1,0 +1,180 @@
+use std::{collections::BTreeMap, io::Write as _};
+
+use cpio::newc;
+
+const DIRECTORY: u32 = 0o040_000;
+const FILE: u32 = 0o100_000;
+
+/// A part of the initramfs: a gzipped cpio archive (`newc`) whose bytes depend on its entries only. Entries are ordered by
+/// path; owner and group are 0, times are 0.
+#[derive(Debug, Clone, Default)]
+pub struct Ramdisk {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// One entry of a ramdisk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Permission bits, for example `0o755`.
+    pub mode: u32,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file and its contents.
+    File(Vec<u8>),
+}
+
+/// Why a ramdisk cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RamdiskError {
+    /// Paths start with `/` and have no empty, `.` or `..` part.
+    #[error("{0:?} is not an absolute path without empty, '.' or '..' parts")]
+    Path(String),
+    /// The same path twice.
+    #[error("{0} is in the ramdisk twice")]
+    Twice(String),
+    /// Only the twelve permission bits.
+    #[error("{path}: mode {mode:o} is not a permission")]
+    Mode {
+        /// The entry's path.
+        path: String,
+        /// The mode asked for.
+        mode: u32,
+    },
+    /// `newc` has 32-bit sizes.
+    #[error("{0} is larger than 4 GiB")]
+    TooLarge(String),
+    /// Cannot happen in memory.
+    #[error("writing the archive failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Ramdisk {
+    /// Adds an entry, and the directories above it (mode 0755) where they are missing.
+    pub fn add(&mut self, path: &str, entry: Entry) -> Result<(), RamdiskError> {
+        let relative = path.strip_prefix('/').ok_or_else(|| RamdiskError::Path(path.to_owned()))?;
+        if relative.split('/').any(|part| matches!(part, "" | "." | "..")) || relative.contains('\0') {
+            return Err(RamdiskError::Path(path.to_owned()));
+        }
+        if entry.mode & !0o7777 != 0 {
+            return Err(RamdiskError::Mode { path: path.to_owned(), mode: entry.mode });
+        }
+        for (end, _) in relative.match_indices('/') {
+            let parent = Entry { mode: 0o755, kind: EntryKind::Directory };
+            self.entries.entry(relative[..end].to_owned()).or_insert(parent);
+        }
+        if self.entries.contains_key(relative) {
+            return Err(RamdiskError::Twice(path.to_owned()));
+        }
+        self.entries.insert(relative.to_owned(), entry);
+        Ok(())
+    }
+
+    /// The archive, compressed.
+    pub fn to_gzip(&self) -> Result<Vec<u8>, RamdiskError> {
+        let mut archive = Vec::new();
+        for (number, (path, entry)) in (1..).zip(&self.entries) {
+            let (kind, links, contents) = match &entry.kind {
+                EntryKind::Directory => (DIRECTORY, 2, &[][..]),
+                EntryKind::File(contents) => (FILE, 1, &contents[..]),
+            };
+            let size = u32::try_from(contents.len()).map_err(|_| RamdiskError::TooLarge(path.clone()))?;
+            let mut writer = newc::Builder::new(path)
+                .ino(number)
+                .mode(kind | entry.mode)
+                .nlink(links)
+                .write(&mut archive, size);
+            writer.write_all(contents)?;
+            writer.finish()?;
+        }
+        newc::trailer(&mut archive)?;
+        // The kernel reads the ramdisks one behind the other; each starts on a word boundary.
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        // No name, no time: nothing in the gzip header depends on where or when.
+        let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&archive)?;
+        Ok(gzip.finish()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn file(contents: &[u8]) -> Entry {
+        Entry { mode: 0o755, kind: EntryKind::File(contents.to_vec()) }
+    }
+
+    fn listing(gzip: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+        let mut archive = Vec::new();
+        flate2::read::GzDecoder::new(gzip).read_to_end(&mut archive).unwrap();
+        let mut rest = &archive[..];
+        let mut found = Vec::new();
+        loop {
+            let mut reader = newc::Reader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                return found;
+            }
+            let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
+            let mut contents = Vec::new();
+            reader.read_to_end(&mut contents).unwrap();
+            found.push((name, mode, contents));
+            rest = reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn directories_come_before_what_is_in_them() {
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add("/etc/nitro-sign/enclave.toml", file(b"x")).unwrap();
+        ramdisk.add("/bin/sign-service", file(b"elf")).unwrap();
+        let names: Vec<_> = listing(&ramdisk.to_gzip().unwrap()).into_iter().map(|entry| entry.0).collect();
+        assert_eq!(names, ["bin", "bin/sign-service", "etc", "etc/nitro-sign", "etc/nitro-sign/enclave.toml"]);
+    }
+
+    #[test]
+    fn contents_and_modes_are_kept() {
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add("/init", file(b"program")).unwrap();
+        let listed = listing(&ramdisk.to_gzip().unwrap());
+        assert_eq!(listed, [("init".to_owned(), 0o100_755, b"program".to_vec())]);
+    }
+
+    #[test]
+    fn the_order_of_adding_does_not_matter() {
+        let (mut one, mut other) = (Ramdisk::default(), Ramdisk::default());
+        one.add("/a", file(b"1")).unwrap();
+        one.add("/b", file(b"2")).unwrap();
+        other.add("/b", file(b"2")).unwrap();
+        other.add("/a", file(b"1")).unwrap();
+        assert_eq!(one.to_gzip().unwrap(), other.to_gzip().unwrap());
+    }
+
+    #[test]
+    fn the_gzip_header_holds_no_time_and_no_name() {
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add("/a", file(b"1")).unwrap();
+        let gzip = ramdisk.to_gzip().unwrap();
+        assert_eq!(gzip[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn bad_paths_and_repeated_paths_are_refused() {
+        let mut ramdisk = Ramdisk::default();
+        for path in ["init", "/a/../b", "/a//b", "/", "/a/."] {
+            assert!(matches!(ramdisk.add(path, file(b"")), Err(RamdiskError::Path(_))), "{path}");
+        }
+        ramdisk.add("/init", file(b"")).unwrap();
+        assert!(matches!(ramdisk.add("/init", file(b"")), Err(RamdiskError::Twice(_))));
+        let setuid = Entry { mode: 0o104_755, kind: EntryKind::Directory };
+        assert!(matches!(ramdisk.add("/x", setuid), Err(RamdiskError::Mode { .. })));
+    }
+}

@@ -1,0 +1,26 @@
+//! Every program of the system, started on one machine as users start them: the stand-ins for AWS, the operator's
+//! tool, the parent with its enclave as local processes, and the Sign Gateway. The demo prints it; the tests over real
+//! processes try to break it.
+
+mod gateway;
+mod kms_admin;
+pub mod memory;
+mod node;
+mod program;
+pub mod report;
+mod signature;
+mod world;
+
+pub use gateway::Gateway;
+pub use kms_admin::{KmsAdmin, Rebound};
+pub use node::{Node, Status};
+pub use program::{Program, binary};
+pub use signature::verify_signature;
+pub use world::{Account, Credentials, Deployment, Options, World, Worlds, client_certificate};
+
+/// SHA-256.
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
+    digest
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask COMMAND`: what a developer or a CI runner does with the workspace.
+
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo [--seed N] [--accounts N] [--keep]
+           Build everything, start it on this machine, unseal through an attested KMS call, sign, verify.
+             --seed N      the same account keys each time
+             --accounts N  accounts of each scheme (default 3)
+             --keep        leave it running and print how to sign with curl
+  test [FILTER]
+           All checks: format, lints, dependencies, programs, tests. FILTER runs only the tests of that name.
+  build    The programs for the demo and the tests, with the software NSM, in target/debug.
+  release  The programs that run inside the enclave, static, without the software NSM.
+  advisories
+           Check the dependencies against the RustSec database (needs the network).
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    match (command, rest) {
+        ("demo", options) => steps::demo(options),
+        ("test", []) => steps::test(None),
+        ("test", [filter]) => steps::test(Some(filter)),
+        ("build", []) => steps::build(),
+        ("release", []) => steps::release(),
+        ("advisories", []) => steps::advisories(),
+        ("help" | "--help" | "-h", _) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no such command: `cargo xtask {}`\n\n{HELP}", arguments.join(" ")),
+    }
+}

@@ -10,10 +10,11 @@ use attestation::{Document, Expected, MismatchError, TrustRoot, VerifyError, sha
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Where Cargo keeps the source of a dependency.
+/// Where Cargo keeps the source of a crate that `tests/documents/Cargo.toml` names; fetched if it is not there.
 fn source_of(package: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1"])
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documents/Cargo.toml"))
         .output()
         .expect("cargo metadata");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -135,14 +135,14 @@ fn oaep_sha_256() -> Vec<u8> {
     definite(SEQUENCE, &algorithm.concat())
 }
 
-/// An element whose length is written in as few bytes as possible.
+/// An element whose length, less than 16 MiB, is written in as few bytes as possible.
 fn definite(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let octets = contents.len().to_be_bytes();
-    let zeros = octets.iter().take_while(|octet| **octet == 0).count();
-    let length = match &octets[zeros..] {
-        [] => vec![0],
-        [length @ ..0x80] => vec![*length],
-        octets => [&[0x80 | octets.len() as u8][..], octets].concat(),
+    let [.., high, middle, low] = contents.len().to_be_bytes();
+    let length = match (high, middle, low) {
+        (0, 0, ..0x80) => vec![low],
+        (0, 0, _) => vec![0x81, low],
+        (0, _, _) => vec![0x82, middle, low],
+        _ => vec![0x83, high, middle, low],
     };
     [&[tag][..], &length, contents].concat()
 }

@@ -30,8 +30,9 @@ impl ServiceError {
         } else {
             format!("because no resource-based policy allows the {action} action")
         };
-        let message =
-            format!("User: {principal} is not authorized to perform: {action} on resource: {resource} {reason}");
+        let message = format!(
+            "User: {principal} is not authorized to perform: {action} on resource: {resource} {reason}"
+        );
         Self::new("AccessDeniedException", message)
     }
 

@@ -14,7 +14,10 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::{net::{TcpListener, TcpStream}, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -79,7 +82,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, kms: 
         let kms = kms.clone();
         async move { Ok::<_, Infallible>(kms.respond(request).await) }
     });
-    let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");
     }

@@ -23,7 +23,7 @@ use super::error::ServiceError;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "kms";
 const TERMINATOR: &str = "aws4_request";
-const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
+const MAX_SKEW: Duration = Duration::from_mins(5);
 const DATE_HEADER: &str = "x-amz-date";
 const TOKEN_HEADER: &str = "x-amz-security-token";
 
@@ -42,7 +42,9 @@ impl FromStr for Principal {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.rsplitn(3, ':');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(secret), Some(id), Some(arn)) if !secret.is_empty() && !id.is_empty() && !arn.is_empty() => {
+            (Some(secret), Some(id), Some(arn))
+                if !secret.is_empty() && !id.is_empty() && !arn.is_empty() =>
+            {
                 Ok(Self {
                     arn: arn.to_owned(),
                     access_key_id: id.to_owned(),
@@ -79,10 +81,16 @@ struct Authorization<'a> {
 }
 
 impl Verifier {
-    pub(crate) fn verify(&self, request: &Parts, body: &[u8], now: SystemTime) -> Result<&Principal, ServiceError> {
+    pub(crate) fn verify(
+        &self,
+        request: &Parts,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Result<&Principal, ServiceError> {
         let authorization = Authorization::of(&request.headers)?;
         let date = text(&request.headers, DATE_HEADER).ok_or_else(|| {
-            let message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.";
+            let message =
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.";
             ServiceError::incomplete_signature(message)
         })?;
         let principal = self.principal(&authorization, &request.headers)?;
@@ -91,12 +99,17 @@ impl Verifier {
         let time = read_time(date)?;
         check_time(date, time, now)?;
         let expected = self.signature(principal, &authorization, request, body, time)?;
-        verify_slices_are_equal(expected.as_bytes(), authorization.signature.as_bytes()).map_err(|_| mismatch())?;
+        verify_slices_are_equal(expected.as_bytes(), authorization.signature.as_bytes())
+            .map_err(|_| mismatch())?;
         Ok(principal)
     }
 
     /// Keys here are long-term ones: a session token makes credentials that do not exist.
-    fn principal(&self, authorization: &Authorization<'_>, headers: &HeaderMap) -> Result<&Principal, ServiceError> {
+    fn principal(
+        &self,
+        authorization: &Authorization<'_>,
+        headers: &HeaderMap,
+    ) -> Result<&Principal, ServiceError> {
         let found = self.principals.iter().find(|it| it.access_key_id == authorization.access_key_id);
         found.filter(|_| !headers.contains_key(TOKEN_HEADER)).ok_or_else(ServiceError::unrecognized_client)
     }
@@ -110,7 +123,9 @@ impl Verifier {
             format!("Credential should be scoped with a valid terminator: '{TERMINATOR}'.")
         } else if !date.starts_with(authorization.date) || authorization.date.len() != 8 {
             let date = date.get(..8).unwrap_or(date);
-            format!("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{date}'")
+            format!(
+                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{date}'"
+            )
         } else {
             return Ok(());
         };
@@ -133,9 +148,13 @@ impl Verifier {
         }
         let host = text(&request.headers, "host").ok_or_else(mismatch)?;
         let uri = format!("https://{host}{}", request.uri);
-        let request =
-            SignableRequest::new(request.method.as_str(), uri, headers.into_iter(), SignableBody::Bytes(body))
-                .map_err(|_| mismatch())?;
+        let request = SignableRequest::new(
+            request.method.as_str(),
+            uri,
+            headers.into_iter(),
+            SignableBody::Bytes(body),
+        )
+        .map_err(|_| mismatch())?;
 
         let mut settings = SigningSettings::default();
         // The caller says which headers it signed.
@@ -158,19 +177,25 @@ impl Verifier {
 impl<'a> Authorization<'a> {
     fn of(headers: &'a HeaderMap) -> Result<Self, ServiceError> {
         let header = text(headers, "authorization").ok_or_else(ServiceError::missing_authentication)?;
-        let fields = header.strip_prefix(ALGORITHM).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(|| {
-            ServiceError::incomplete_signature(format!("Authorization header requires the algorithm {ALGORITHM}."))
-        })?;
+        let fields =
+            header.strip_prefix(ALGORITHM).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(|| {
+                ServiceError::incomplete_signature(format!(
+                    "Authorization header requires the algorithm {ALGORITHM}."
+                ))
+            })?;
         let field = |name: &str| {
             let mut fields = fields.split(',').filter_map(|field| field.trim().split_once('='));
             fields.find(|(key, _)| *key == name).map(|(_, value)| value).ok_or_else(|| {
-                ServiceError::incomplete_signature(format!("Authorization header requires '{name}' parameter."))
+                ServiceError::incomplete_signature(format!(
+                    "Authorization header requires '{name}' parameter."
+                ))
             })
         };
         let [access_key_id, date, region, service, terminator] =
             field("Credential")?.split('/').collect::<Vec<_>>()[..]
         else {
-            let message = "Credential must have exactly 5 slash-delimited elements: keyid/date/region/service/term";
+            let message =
+                "Credential must have exactly 5 slash-delimited elements: keyid/date/region/service/term";
             return Err(ServiceError::incomplete_signature(message));
         };
         Ok(Self {

@@ -76,7 +76,11 @@ fn broken_padding_is_always_noticed_and_an_altered_byte_never() {
         let plaintext = vec![0x5a; length];
         let mut envelope = Envelope::seal(&plaintext, key.public_key_der()).unwrap();
         envelope.break_padding();
-        assert_eq!(key.open(&envelope.encode(Layout::Chunks)).unwrap_err(), CmsError::Undecryptable, "{length}");
+        assert_eq!(
+            key.open(&envelope.encode(Layout::Chunks)).unwrap_err(),
+            CmsError::Undecryptable,
+            "{length}"
+        );
         let mut envelope = Envelope::seal(&plaintext, key.public_key_der()).unwrap();
         envelope.alter_first_byte();
         let altered = [&[0x5b], &plaintext[1..]].concat();
@@ -93,7 +97,9 @@ fn a_recipient_that_is_no_rsa_key_is_refused() {
 #[test]
 fn openssl_opens_every_layout() {
     if Command::new("openssl").arg("version").output().is_err() {
-        eprintln!("SKIPPED: no openssl on PATH, so it cannot open an envelope; install OpenSSL 3 to run this test");
+        eprintln!(
+            "SKIPPED: no openssl on PATH, so it cannot open an envelope; install OpenSSL 3 to run this test"
+        );
         return;
     }
     let directory = tempfile::tempdir().unwrap();

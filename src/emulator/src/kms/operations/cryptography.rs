@@ -69,7 +69,8 @@ impl Service {
         let same_key = source.id == destination.id;
         let context = &request.source_encryption_context;
         let values = ConditionValues::new(context, None).re_encrypt(same_key);
-        let plaintext = decrypt(&source, "kms:ReEncryptFrom", &request.ciphertext_blob.0, context, &values, call)?;
+        let plaintext =
+            decrypt(&source, "kms:ReEncryptFrom", &request.ciphertext_blob.0, context, &values, call)?;
         let context = &request.destination_encryption_context;
         let values = ConditionValues::new(context, None).re_encrypt(same_key);
         let ciphertext = encrypt(&destination, "kms:ReEncryptTo", &plaintext, context, &values, call)?;
@@ -97,7 +98,12 @@ impl Service {
     }
 
     /// The key a ciphertext is under. A request may name it, and then it has to be that one.
-    fn key_of(&self, ciphertext: &[u8], name: Option<&str>, call: &mut Call<'_>) -> Result<Key, ServiceError> {
+    fn key_of(
+        &self,
+        ciphertext: &[u8],
+        name: Option<&str>,
+        call: &mut Call<'_>,
+    ) -> Result<Key, ServiceError> {
         if ciphertext.is_empty() || ciphertext.len() > MAX_CIPHERTEXT {
             return Err(ServiceError::constraint("ciphertextBlob", "have length between 1 and 6144"));
         }

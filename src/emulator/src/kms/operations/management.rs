@@ -72,7 +72,11 @@ impl Service {
         Ok(no_members())
     }
 
-    pub(super) fn enable_key_rotation(&self, body: &[u8], call: &mut Call<'_>) -> Result<Value, ServiceError> {
+    pub(super) fn enable_key_rotation(
+        &self,
+        body: &[u8],
+        call: &mut Call<'_>,
+    ) -> Result<Value, ServiceError> {
         let request: EnableKeyRotation = read(body)?;
         let days = request.rotation_period_in_days.unwrap_or(DEFAULT_ROTATION_DAYS);
         if !(90..=2560).contains(&days) {
@@ -140,7 +144,8 @@ impl Service {
 fn new_policy(text: &str, arn: &str, bypass: bool, call: &Call<'_>) -> Result<Policy, ServiceError> {
     let policy = Policy::parse(text)?;
     let values = ConditionValues::default();
-    let next = Question { principal: call.principal, action: "kms:PutKeyPolicy", resource: arn, values: &values };
+    let next =
+        Question { principal: call.principal, action: "kms:PutKeyPolicy", resource: arn, values: &values };
     if !bypass && policy.authorize(&next).is_err() {
         let message = "The new key policy will not allow you to update the key policy in the future.";
         return Err(ServiceError::malformed_policy(message));

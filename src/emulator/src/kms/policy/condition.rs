@@ -76,7 +76,8 @@ impl Operator {
 }
 
 fn is_known(key: &str) -> bool {
-    let pcr = key.strip_prefix(PCR).and_then(|index| index.parse::<u16>().ok().filter(|n| n.to_string() == index));
+    let pcr =
+        key.strip_prefix(PCR).and_then(|index| index.parse::<u16>().ok().filter(|n| n.to_string() == index));
     key == IMAGE_SHA_384
         || key == RE_ENCRYPT_ON_SAME_KEY
         || pcr.is_some_and(|index| index < PCR_COUNT)
@@ -101,6 +102,7 @@ impl ConditionValues {
         }
         Self(values)
     }
+
     /// What a ReEncrypt brings beside its context.
     pub(crate) fn re_encrypt(mut self, same_key: bool) -> Self {
         self.0.insert(RE_ENCRYPT_ON_SAME_KEY.to_owned(), same_key.to_string());

@@ -21,7 +21,7 @@ fn statement(text: StatementText) -> Result<Statement, ServiceError> {
     Ok(Statement {
         allow: text.effect == Effect::Allow,
         principals: principals(text.principal)?,
-        actions: each(text.action, action)?,
+        actions: each(text.action, |name| action(&name))?,
         resources: each(text.resource, resource)?,
         conditions: conditions(text.condition)?,
     })
@@ -35,7 +35,9 @@ fn principals(text: PrincipalText) -> Result<Vec<PrincipalPattern>, ServiceError
             let mut principals = Vec::new();
             for (kind, names) in kinds {
                 if kind != "AWS" {
-                    return Err(malformed(format!("This KMS knows principals of the kind AWS only, not {kind}.")));
+                    return Err(malformed(format!(
+                        "This KMS knows principals of the kind AWS only, not {kind}."
+                    )));
                 }
                 principals.extend(each(names, principal)?);
             }
@@ -72,7 +74,7 @@ fn is_identity(text: &str) -> bool {
     name.is_some_and(|name| !name.is_empty() && !name.contains(['*', '?']))
 }
 
-fn action(text: String) -> Result<ActionPattern, ServiceError> {
+fn action(text: &str) -> Result<ActionPattern, ServiceError> {
     let name = text.to_ascii_lowercase();
     let (name, wildcard) = name.strip_suffix('*').map_or((name.as_str(), false), |prefix| (prefix, true));
     let all = name.is_empty() && wildcard;
@@ -81,7 +83,11 @@ fn action(text: String) -> Result<ActionPattern, ServiceError> {
             "This KMS knows actions of the form kms:Name, kms:Prefix* and *, not {text}."
         )));
     }
-    Ok(if wildcard { ActionPattern::StartsWith(name.to_owned()) } else { ActionPattern::Exactly(name.to_owned()) })
+    Ok(if wildcard {
+        ActionPattern::StartsWith(name.to_owned())
+    } else {
+        ActionPattern::Exactly(name.to_owned())
+    })
 }
 
 fn resource(text: String) -> Result<String, ServiceError> {
@@ -92,7 +98,9 @@ fn resource(text: String) -> Result<String, ServiceError> {
     Err(malformed(format!("This KMS knows resources of the form * and the ARN of a key, not {text}.")))
 }
 
-fn conditions(Entries(operators): Entries<Entries<OneOrMany<Scalar>>>) -> Result<Vec<Condition>, ServiceError> {
+fn conditions(
+    Entries(operators): Entries<Entries<OneOrMany<Scalar>>>,
+) -> Result<Vec<Condition>, ServiceError> {
     let mut conditions = Vec::new();
     for (operator, Entries(keys)) in operators {
         for (key, values) in keys {
@@ -103,7 +111,10 @@ fn conditions(Entries(operators): Entries<Entries<OneOrMany<Scalar>>>) -> Result
     Ok(conditions)
 }
 
-fn each<T, U>(texts: OneOrMany<T>, read: impl Fn(T) -> Result<U, ServiceError>) -> Result<Vec<U>, ServiceError> {
+fn each<T, U>(
+    texts: OneOrMany<T>,
+    read: impl Fn(T) -> Result<U, ServiceError>,
+) -> Result<Vec<U>, ServiceError> {
     let read: Vec<U> = texts.into_vec().into_iter().map(read).collect::<Result<_, _>>()?;
     if read.is_empty() { Err(malformed("Policy contains an empty list.")) } else { Ok(read) }
 }

@@ -12,7 +12,7 @@ const STRANGER: &str = "arn:aws:iam::444455556666:role/parent";
 const IMAGE: Pcr = Pcr::from_bytes([0xab; 48]);
 const CONFIGURATION: Pcr = Pcr::from_bytes([0x16; 48]);
 
-fn statement(changes: Value) -> Value {
+fn statement(changes: &Value) -> Value {
     let mut statement =
         json!({"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:Decrypt", "Resource": "*"});
     for (name, value) in changes.as_object().unwrap() {
@@ -53,8 +53,8 @@ fn allows(policy: &Policy, principal: &str, action: &str) -> bool {
 }
 
 /// Does a statement with this condition allow a request with [`values`], and one without any?
-fn allows_under(condition: Value) -> (bool, bool) {
-    let policy = policy(&[statement(json!({"Condition": condition}))]);
+fn allows_under(condition: &Value) -> (bool, bool) {
+    let policy = policy(&[statement(&json!({"Condition": condition}))]);
     (
         ask(&policy, ROLE, "kms:Decrypt", &values()).is_ok(),
         ask(&policy, ROLE, "kms:Decrypt", &ConditionValues::default()).is_ok(),
@@ -63,7 +63,7 @@ fn allows_under(condition: Value) -> (bool, bool) {
 
 #[test]
 fn nothing_said_is_no_in_the_words_of_aws() {
-    let error = ask(&policy(&[statement(json!({}))]), OTHER, "kms:Decrypt", &values()).unwrap_err();
+    let error = ask(&policy(&[statement(&json!({}))]), OTHER, "kms:Decrypt", &values()).unwrap_err();
     assert_eq!(error.code, "AccessDeniedException");
     assert_eq!(
         error.message.unwrap(),
@@ -76,7 +76,7 @@ fn nothing_said_is_no_in_the_words_of_aws() {
 
 #[test]
 fn principals_are_matched_whole() {
-    let of = |principal: Value| policy(&[statement(json!({"Principal": principal}))]);
+    let of = |principal: Value| policy(&[statement(&json!({"Principal": principal}))]);
     for (principal, role, other, stranger) in [
         (json!({"AWS": ROLE}), true, false, false),
         (json!({"AWS": [OTHER, ROLE]}), true, true, false),
@@ -93,7 +93,7 @@ fn principals_are_matched_whole() {
 
 #[test]
 fn actions_are_matched_with_trailing_wildcards() {
-    let of = |action: Value| policy(&[statement(json!({"Action": action}))]);
+    let of = |action: Value| policy(&[statement(&json!({"Action": action}))]);
     for (action, decrypt, describe) in [
         (json!("kms:Decrypt"), true, false),
         (json!("KMS:decrypt"), true, false),
@@ -111,7 +111,7 @@ fn actions_are_matched_with_trailing_wildcards() {
 
 #[test]
 fn resources_are_all_or_this_key() {
-    let of = |resource: Value| policy(&[statement(json!({"Resource": resource}))]);
+    let of = |resource: Value| policy(&[statement(&json!({"Resource": resource}))]);
     assert!(allows(&of(json!("*")), ROLE, "kms:Decrypt"));
     assert!(allows(&of(json!([KEY])), ROLE, "kms:Decrypt"));
     let another = KEY.replace("1234abcd", "00000000");
@@ -120,7 +120,7 @@ fn resources_are_all_or_this_key() {
 
 #[test]
 fn a_statement_that_denies_beats_one_that_allows_in_any_order() {
-    let (allow, deny) = (statement(json!({})), statement(json!({"Effect": "Deny", "Principal": "*"})));
+    let (allow, deny) = (statement(&json!({})), statement(&json!({"Effect": "Deny", "Principal": "*"})));
     for statements in [[allow.clone(), deny.clone()], [deny, allow]] {
         let error = ask(&policy(&statements), ROLE, "kms:Decrypt", &values()).unwrap_err();
         assert!(error.message.unwrap().ends_with("with an explicit deny in a resource-based policy"));
@@ -138,12 +138,12 @@ fn pcrs_and_encryption_context_are_compared() {
         ("kms:EncryptionContext:Bundle", "cafe"),
         ("kms:EncryptionContext:bundle", "cafe"),
     ] {
-        assert_eq!(allows_under(json!({"StringEquals": {key: value}})), (true, false), "{key}");
-        assert_eq!(allows_under(json!({"StringEquals": {key: "00"}})), (false, false), "{key}");
-        assert_eq!(allows_under(json!({"StringEquals": {key: ["00", value]}})), (true, false), "{key}");
+        assert_eq!(allows_under(&json!({"StringEquals": {key: value}})), (true, false), "{key}");
+        assert_eq!(allows_under(&json!({"StringEquals": {key: "00"}})), (false, false), "{key}");
+        assert_eq!(allows_under(&json!({"StringEquals": {key: ["00", value]}})), (true, false), "{key}");
     }
     assert_eq!(
-        allows_under(json!({"StringEquals": {"kms:RecipientAttestation:PCR8": IMAGE.to_string()}})),
+        allows_under(&json!({"StringEquals": {"kms:RecipientAttestation:PCR8": IMAGE.to_string()}})),
         (false, false)
     );
 }
@@ -152,20 +152,20 @@ fn pcrs_and_encryption_context_are_compared() {
 fn case_matters_unless_the_operator_says_otherwise() {
     let key = "kms:RecipientAttestation:ImageSha384";
     let upper = IMAGE.to_string().to_uppercase();
-    assert_eq!(allows_under(json!({"StringEquals": {key: upper}})), (false, false));
-    assert_eq!(allows_under(json!({"StringEqualsIgnoreCase": {key: upper}})), (true, false));
-    assert_eq!(allows_under(json!({"StringEqualsIgnoreCase": {key: "00"}})), (false, false));
+    assert_eq!(allows_under(&json!({"StringEquals": {key: upper}})), (false, false));
+    assert_eq!(allows_under(&json!({"StringEqualsIgnoreCase": {key: upper}})), (true, false));
+    assert_eq!(allows_under(&json!({"StringEqualsIgnoreCase": {key: "00"}})), (false, false));
 }
 
 #[test]
 fn all_conditions_of_a_statement_have_to_hold() {
     let (image, context) = ("kms:RecipientAttestation:ImageSha384", "kms:EncryptionContext:Bundle");
     let image_value = IMAGE.to_string();
-    assert_eq!(allows_under(json!({"StringEquals": {image: image_value, context: "cafe"}})), (true, false));
-    assert_eq!(allows_under(json!({"StringEquals": {image: image_value, context: "beef"}})), (false, false));
+    assert_eq!(allows_under(&json!({"StringEquals": {image: image_value, context: "cafe"}})), (true, false));
+    assert_eq!(allows_under(&json!({"StringEquals": {image: image_value, context: "beef"}})), (false, false));
     assert_eq!(
         allows_under(
-            json!({"StringEquals": {image: image_value}, "StringEqualsIgnoreCase": {context: "BEEF"}})
+            &json!({"StringEquals": {image: image_value}, "StringEqualsIgnoreCase": {context: "BEEF"}})
         ),
         (false, false)
     );
@@ -174,20 +174,30 @@ fn all_conditions_of_a_statement_have_to_hold() {
 #[test]
 fn a_missing_key_satisfies_only_the_operators_that_deny() {
     let key = "kms:RecipientAttestation:ImageSha384";
-    assert_eq!(allows_under(json!({"StringNotEquals": {key: "00"}})), (true, true));
-    assert_eq!(allows_under(json!({"StringNotEquals": {key: [IMAGE.to_string(), "00"]}})), (false, true));
-    assert_eq!(allows_under(json!({"Null": {key: "true"}})), (false, true));
-    assert_eq!(allows_under(json!({"Null": {key: false}})), (true, false));
+    assert_eq!(allows_under(&json!({"StringNotEquals": {key: "00"}})), (true, true));
+    assert_eq!(allows_under(&json!({"StringNotEquals": {key: [IMAGE.to_string(), "00"]}})), (false, true));
+    assert_eq!(allows_under(&json!({"Null": {key: "true"}})), (false, true));
+    assert_eq!(allows_under(&json!({"Null": {key: false}})), (true, false));
+}
+
+#[test]
+fn re_encryption_is_told_from_one_key_to_another() {
+    let condition = json!({"Bool": {"kms:ReEncryptOnSameKey": "true"}});
+    let policy = policy(&[statement(&json!({"Action": "kms:ReEncrypt*", "Condition": condition}))]);
+    let under = |same_key| ConditionValues::new(&BTreeMap::new(), None).re_encrypt(same_key);
+    assert!(ask(&policy, ROLE, "kms:ReEncryptTo", &under(true)).is_ok());
+    assert!(ask(&policy, ROLE, "kms:ReEncryptTo", &under(false)).is_err());
+    assert!(!allows(&policy, ROLE, "kms:ReEncryptTo"));
 }
 
 #[test]
 fn a_deny_without_attestation_works_as_documented_by_aws() {
-    let deny = statement(json!({
+    let deny = statement(&json!({
         "Effect": "Deny",
         "Principal": "*",
         "Condition": {"Null": {"kms:RecipientAttestation:ImageSha384": true}},
     }));
-    let policy = policy(&[statement(json!({})), deny]);
+    let policy = policy(&[statement(&json!({})), deny]);
     assert!(ask(&policy, ROLE, "kms:Decrypt", &values()).is_ok());
     assert!(ask(&policy, ROLE, "kms:Decrypt", &ConditionValues::default()).is_err());
 }
@@ -236,9 +246,10 @@ fn what_is_not_understood_is_refused_when_the_policy_is_put() {
         json!({"Condition": {"StringEquals": {"kms:EncryptionContext:": "00"}}}),
         json!({"Condition": {"StringEquals": {image: []}}}),
         json!({"Condition": {"Null": {image: "yes"}}}),
+        json!({"Condition": {"Bool": {"kms:ReEncryptOnSameKey": "yes"}}}),
     ];
     for changes in statements {
-        let text = json!({"Version": "2012-10-17", "Statement": [statement(changes.clone())]}).to_string();
+        let text = json!({"Version": "2012-10-17", "Statement": [statement(&changes)]}).to_string();
         let error = Policy::parse(&text).map(|_| ()).unwrap_err();
         assert_eq!(error.code, "MalformedPolicyDocumentException", "{changes}");
     }
@@ -246,9 +257,10 @@ fn what_is_not_understood_is_refused_when_the_policy_is_put() {
 
 #[test]
 fn documents_that_are_no_policies_are_refused() {
-    let good = statement(json!({})).to_string();
+    let good = statement(&json!({})).to_string();
     let twice = good.replacen('{', r#"{"Effect": "Deny", "#, 1);
-    let conditions = r#""Condition": {"StringEquals": {"kms:EncryptionContext:a": "1", "kms:EncryptionContext:a": "2"}}"#;
+    let conditions =
+        r#""Condition": {"StringEquals": {"kms:EncryptionContext:a": "1", "kms:EncryptionContext:a": "2"}}"#;
     let condition_twice = good.replacen('{', &format!("{{{conditions}, "), 1);
     for text in [
         "[]".to_owned(),

@@ -3,12 +3,12 @@ use http::Request;
 use super::*;
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-/// 2015-08-30 12:36:00 UTC
-const NOW: Duration = Duration::from_secs(1_440_938_160);
 const DATE: &str = "20150830T123600Z";
+/// The same in seconds since 1970.
+const NOW: u64 = 1_440_938_160;
 
 fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + NOW
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
 fn verifier() -> Verifier {
@@ -126,7 +126,10 @@ fn what_was_signed_cannot_be_changed() {
 fn another_secret_key_or_token_is_refused() {
     let code = |signer: Signer| verify(&signer.sign(b"{}"), b"{}").unwrap_err();
     assert_eq!(code(Signer { secret: "another", ..Signer::default() }), "InvalidSignatureException");
-    assert_eq!(code(Signer { access_key_id: "AKIDOTHER", ..Signer::default() }), "UnrecognizedClientException");
+    assert_eq!(
+        code(Signer { access_key_id: "AKIDOTHER", ..Signer::default() }),
+        "UnrecognizedClientException"
+    );
     assert_eq!(code(Signer { token: Some("token"), ..Signer::default() }), "UnrecognizedClientException");
 }
 
@@ -181,7 +184,11 @@ fn a_request_without_a_whole_signature_is_refused_by_name() {
         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/kms/aws4_request, SignedHeaders=host",
         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/kms/aws4_request, Signature=00",
     ] {
-        assert_eq!(code(&|parts| set(parts, "authorization", value)), "IncompleteSignatureException", "{value}");
+        assert_eq!(
+            code(&|parts| set(parts, "authorization", value)),
+            "IncompleteSignatureException",
+            "{value}"
+        );
     }
     assert_eq!(code(&|parts| set(parts, "x-amz-date", "20150830")), "IncompleteSignatureException");
 }

@@ -20,7 +20,9 @@ pub enum ConfigurationError {
     #[error("the configuration is not a nitrosign.parent.v1.Configuration: {0}")]
     Malformed(String),
     /// Decoding and encoding again gives other bytes: unknown fields, another order, or explicit defaults.
-    #[error("the configuration is not canonically encoded; encode it with fields in order and nothing unknown")]
+    #[error(
+        "the configuration is not canonically encoded; encode it with fields in order and nothing unknown"
+    )]
     NotCanonical,
     /// A field's value is not allowed.
     #[error("configuration field `{field}`: {problem}")]
@@ -61,7 +63,10 @@ impl Configuration {
             return Err(field("kms_key_id", "expected a KMS key id or ARN of at most 2048 bytes".to_owned()));
         }
         if self.bundle_sha256.len() != 32 {
-            return Err(field("bundle_sha256", format!("expected 32 bytes, got {}", self.bundle_sha256.len())));
+            return Err(field(
+                "bundle_sha256",
+                format!("expected 32 bytes, got {}", self.bundle_sha256.len()),
+            ));
         }
         in_range("max_sessions", self.max_sessions, SESSIONS)?;
         in_range("session_deadline_ms", self.session_deadline_ms, SESSION_DEADLINE_MS)?;

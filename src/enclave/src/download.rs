@@ -7,15 +7,20 @@ use std::{
 
 use api::{
     MAX_BUNDLE_BYTES, MAX_IDENTITY_CIPHERTEXT_BYTES,
-    control::{self, Configuration, Credentials, FailureReason, GetBootRequest, GetSealedBundleRequest},
+    control::{
+        self, Configuration, Credentials, FailureReason, GetBootRequest, GetSealedBundleRequest,
+        parent_client::ParentClient,
+    },
 };
 use aws_lc_rs::digest::{Context, Digest, SHA256, SHA384};
 use tokio::time::timeout;
+use tonic::transport::Channel;
+use vsock::Peer;
 
 use crate::{
     error::{BootError, Facts, because},
     key_file::nameless_file,
-    parent::Parent,
+    parent,
 };
 
 /// How long the parent may take for its answer, and for each chunk of the bundle.
@@ -48,9 +53,19 @@ impl SealedBundle {
     }
 }
 
+/// A connection for the downloads alone. When it is dropped its buffers are freed, and with that wiped: the credentials
+/// came through them, and the buffers of the stream of the enclave's life would keep them for as long.
+pub(crate) struct Downloads(ParentClient<Channel>);
+
+impl Downloads {
+    pub(crate) async fn connect(parent: &Peer) -> Result<Self, BootError> {
+        parent::dial(parent).await.map(Self)
+    }
+}
+
 /// Fetches the configuration, the encrypted identity and the credentials.
-pub(crate) async fn fetch_boot(parent: &mut Parent) -> Result<Boot, BootError> {
-    let boot = answer("GetBoot", parent.client.get_boot(GetBootRequest {})).await?.into_inner();
+pub(crate) async fn fetch_boot(downloads: &mut Downloads) -> Result<Boot, BootError> {
+    let boot = answer("GetBoot", downloads.0.get_boot(GetBootRequest {})).await?.into_inner();
     check_boot(boot)
 }
 
@@ -83,13 +98,13 @@ fn check_boot(boot: control::Boot) -> Result<Boot, BootError> {
 
 /// Downloads the sealed bundle, never more than was announced, and checks that it is the configured one.
 pub(crate) async fn fetch_bundle(
-    parent: &mut Parent,
+    downloads: Downloads,
     configuration: &Configuration,
     announced: u64,
     work_dir: &Path,
     facts: &mut Facts,
 ) -> Result<SealedBundle, BootError> {
-    let sealed = download(parent, announced, work_dir).await?;
+    let sealed = download(downloads, announced, work_dir).await?;
     facts.insert("bundle_sha256_ciphertext".to_owned(), hex::encode(sealed.sha256));
     if sealed.sha256[..] != configuration.bundle_sha256[..] {
         let problem = format!(
@@ -102,12 +117,16 @@ pub(crate) async fn fetch_bundle(
     Ok(sealed)
 }
 
-async fn download(parent: &mut Parent, announced: u64, work_dir: &Path) -> Result<SealedBundle, BootError> {
+async fn download(
+    mut downloads: Downloads,
+    announced: u64,
+    work_dir: &Path,
+) -> Result<SealedBundle, BootError> {
     let kept = || because(FailureReason::Internal, "cannot keep the sealed bundle in the work directory");
     let mut file = nameless_file(work_dir, "service_key_shares.json.age").map_err(kept())?;
     let (mut sha256, mut sha384) = (Context::new(&SHA256), Context::new(&SHA384));
     let mut size = 0_u64;
-    let request = parent.client.get_sealed_bundle(GetSealedBundleRequest {});
+    let request = downloads.0.get_sealed_bundle(GetSealedBundleRequest {});
     let mut chunks = answer("GetSealedBundle", request).await?.into_inner();
     while let Some(chunk) = answer("GetSealedBundle", chunks.message()).await? {
         size += chunk.data.len() as u64;

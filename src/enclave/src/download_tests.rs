@@ -1,24 +1,19 @@
 use std::fs;
 
 use super::*;
-use crate::{
-    fake_parent::{FakeParent, valid_boot},
-    outbox::outbox,
-    stop::Stop,
-};
+use crate::fake_parent::{FakeParent, valid_boot};
 
 const BUNDLE: &[u8] = b"a sealed bundle, which is bytes to whoever only carries it";
 
 /// Fetches everything from `fake`, as the boot does.
 async fn fetch(fake: FakeParent) -> Result<(Boot, SealedBundle, Facts), BootError> {
     let fake = fake.serve();
-    let (_outbox, queue) = outbox();
-    let mut parent = Parent::attach(&fake.peer(), queue, Stop::new()).await?;
-    let boot = fetch_boot(&mut parent).await?;
+    let mut downloads = Downloads::connect(&fake.peer()).await?;
+    let boot = fetch_boot(&mut downloads).await?;
     let work_dir = tempfile::tempdir().unwrap();
     let mut facts = Facts::new();
     let sealed =
-        fetch_bundle(&mut parent, &boot.configuration, boot.bundle_size, work_dir.path(), &mut facts).await?;
+        fetch_bundle(downloads, &boot.configuration, boot.bundle_size, work_dir.path(), &mut facts).await?;
     assert_eq!(fs::read_dir(work_dir.path()).unwrap().count(), 0, "the download has a name");
     Ok((boot, sealed, facts))
 }

@@ -18,7 +18,7 @@ pub(crate) struct BootError {
 
 impl BootError {
     pub(crate) fn new(reason: FailureReason, message: impl Into<String>) -> Self {
-        Self { reason, step: "start", message: message.into(), details: Facts::new() }
+        Self { reason, step: "boot", message: message.into(), details: Facts::new() }
     }
 
     pub(crate) fn detail(mut self, name: &str, value: impl Into<String>) -> Self {

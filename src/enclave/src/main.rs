@@ -31,7 +31,7 @@ use zeroizing_alloc::ZeroAlloc;
 
 use crate::{
     config::Config,
-    download::Boot,
+    download::{Boot, Downloads},
     error::{BootError, because},
     journal::Journal,
     outbox::{Outbox, Queue},
@@ -100,27 +100,23 @@ async fn boot_and_serve(
     let serving = tokio::select! {
         biased;
         cause = stop.requested() => return cause.during_boot(),
-        serving = boot(config, journal, parent, outbox) => serving?,
+        serving = boot(config, journal, outbox) => serving?,
     };
     supervise::supervise(serving, parent, outbox, stop).await
 }
 
 /// The boot, step by step. The first step that fails ends it, with its reason.
-async fn boot(
-    config: &Config,
-    journal: &Journal,
-    parent: &mut Parent,
-    outbox: &Outbox,
-) -> Result<Serving, BootError> {
+async fn boot(config: &Config, journal: &Journal, outbox: &Outbox) -> Result<Serving, BootError> {
     let work_dir = journal.step("prepare", async |_| key_file::prepare_work_dir(&config.work_dir)).await?;
     let nsm = journal.step("open_nsm", async |_| measure::open_nsm(&config.nsm)).await?;
     journal.step("check_pcrs", async |facts| measure::refuse_debug_mode(&*nsm, facts)).await?;
 
+    let mut downloads = journal.step("connect", async |_| Downloads::connect(&config.parent).await).await?;
     let Boot { configuration, configuration_bytes, identity_ciphertext, credentials, bundle_size } =
-        journal.step("fetch_configuration", async |_| download::fetch_boot(parent).await).await?;
+        journal.step("fetch_configuration", async |_| download::fetch_boot(&mut downloads).await).await?;
     let sealed = journal
         .step("fetch_bundle", async |facts| {
-            download::fetch_bundle(parent, &configuration, bundle_size, &work_dir, facts).await
+            download::fetch_bundle(downloads, &configuration, bundle_size, &work_dir, facts).await
         })
         .await?;
     journal

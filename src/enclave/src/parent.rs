@@ -21,12 +21,13 @@ const MAX_REQUESTS: usize = 16;
 /// How long the parent has to read the last messages.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The control channel: the enclave's one connection for everything but KMS and signing.
+/// The control channel's stream of the enclave's life.
 pub(crate) struct Parent {
-    pub(crate) client: ParentClient<Channel>,
     requests: mpsc::Receiver<AttestationRequest>,
     /// Ends when the parent's side of the stream ends.
     listener: JoinHandle<()>,
+    /// The connection, kept for as long as the stream.
+    _client: ParentClient<Channel>,
 }
 
 impl Parent {
@@ -43,13 +44,7 @@ impl Parent {
     }
 
     async fn attach_untimed(peer: &Peer, queue: Queue, stop: Stop) -> Result<Self, BootError> {
-        let endpoint = peer.port(api::ports::CONTROL);
-        // The host name is never resolved: `Dial` knows where to go.
-        let channel = tonic::transport::Endpoint::from_static("http://parent")
-            .connect_with_connector(Dial::new(endpoint))
-            .await
-            .map_err(|error| cannot_dial(&error))?;
-        let mut client = ParentClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = dial(peer).await?;
         let inbound = client
             .attach(queue.into_stream())
             .await
@@ -57,7 +52,7 @@ impl Parent {
             .into_inner();
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let listener = tokio::spawn(listen(inbound, sender, stop));
-        Ok(Self { client, requests, listener })
+        Ok(Self { requests, listener, _client: client })
     }
 
     /// The next request for an attestation document; `None` when the channel has ended.
@@ -71,6 +66,16 @@ impl Parent {
             tracing::warn!("the parent did not read the last messages in time");
         }
     }
+}
+
+/// A connection to the control port.
+pub(crate) async fn dial(peer: &Peer) -> Result<ParentClient<Channel>, BootError> {
+    // The host name is never resolved: `Dial` knows where to go.
+    let channel = tonic::transport::Endpoint::from_static("http://parent")
+        .connect_with_connector(Dial::new(peer.port(api::ports::CONTROL)))
+        .await
+        .map_err(|error| cannot_dial(&error))?;
+    Ok(ParentClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 /// Reads what the parent sends, to the end of the stream.

@@ -67,14 +67,14 @@ fn wiped_credentials(credentials: Credentials) -> kms::Credentials {
 }
 
 fn kms_failed(error: &KmsError) -> BootError {
-    let reason = match &error {
-        KmsError::Denied { .. } => FailureReason::KmsDenied,
+    let reason = match error {
         KmsError::InvalidCiphertext { .. } => FailureReason::IdentityInvalid,
         KmsError::PlaintextAnswer { .. } | KmsError::NoRecipientCiphertext { .. } => {
             FailureReason::KmsAnswerInvalid
         }
-        other if other.is_transient() => FailureReason::KmsUnreachable,
-        _ => FailureReason::KmsAnswerInvalid,
+        trouble if trouble.is_transient() => FailureReason::KmsUnreachable,
+        // Whatever else KMS says, such as that the attestation document is invalid, it says no.
+        _ => FailureReason::KmsDenied,
     };
     let failure = BootError::new(reason, error.to_string());
     let failure = match error.request_id() {

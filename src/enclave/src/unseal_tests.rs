@@ -114,7 +114,7 @@ fn each_refusal_of_kms_has_its_reason() {
         (KmsError::PlaintextAnswer { request_id: request_id() }, FailureReason::KmsAnswerInvalid),
         (KmsError::NoRecipientCiphertext { request_id: request_id() }, FailureReason::KmsAnswerInvalid),
         (other("KMSInternalException"), FailureReason::KmsUnreachable),
-        (other("ValidationException"), FailureReason::KmsAnswerInvalid),
+        (other("ValidationException"), FailureReason::KmsDenied),
     ] {
         let failure = kms_failed(&error);
         assert_eq!(failure.reason, reason, "{error}");

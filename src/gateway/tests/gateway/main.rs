@@ -3,6 +3,7 @@
 
 mod lifecycle;
 mod program;
+mod protocol;
 mod requests;
 mod signing;
 mod support;

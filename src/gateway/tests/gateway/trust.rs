@@ -10,7 +10,9 @@ use gateway::config::Config;
 use serde_json::json;
 use tokio::{io::copy_bidirectional, net::TcpListener};
 
-use crate::support::{RunningGateway, RunningNode, World, configuration, must_accept_tls, with_pcr16};
+use crate::support::{
+    Impostor, RunningGateway, RunningNode, SEALED_BUNDLE_SHA384, World, configuration, with_pcr16,
+};
 
 /// The gateway refuses its only node for `reason`, and nothing is signed.
 async fn must_refuse(gateway: &RunningGateway, reason: &str) {
@@ -89,15 +91,16 @@ async fn the_aws_root_does_not_accept_a_test_node() {
 async fn a_node_under_another_root_is_refused() {
     let nsm = |_: &World| {
         let nsm = must_make_nsm(&TestAuthority::generate().unwrap());
-        with_pcr16(nsm, &[&configuration_digest(), &[9; 48]])
+        with_pcr16(nsm, &[&configuration_digest(), &SEALED_BUNDLE_SHA384])
     };
     must_refuse_node(nsm, "root").await;
 }
 
 #[tokio::test]
 async fn another_configuration_than_measured_is_refused() {
-    let nsm =
-        |world: &World| with_pcr16(must_make_nsm(&world.authority), &[&sha384(b"something else"), &[9; 48]]);
+    let nsm = |world: &World| {
+        with_pcr16(must_make_nsm(&world.authority), &[&sha384(b"something else"), &SEALED_BUNDLE_SHA384])
+    };
     must_refuse_node(nsm, "PCR16").await;
 }
 
@@ -118,7 +121,7 @@ async fn a_pcr16_that_is_not_locked_is_refused() {
     let nsm = |world: &World| {
         let nsm = must_make_nsm(&world.authority);
         nsm.extend_pcr(16, &configuration_digest()).unwrap();
-        nsm.extend_pcr(16, &[9; 48]).unwrap();
+        nsm.extend_pcr(16, &SEALED_BUNDLE_SHA384).unwrap();
         nsm
     };
     must_refuse_node(nsm, "PCR16").await;
@@ -128,7 +131,7 @@ async fn a_pcr16_that_is_not_locked_is_refused() {
 async fn debug_mode_is_refused() {
     let nsm = |world: &World| {
         let nsm = SoftwareNsm::debug(&world.authority).unwrap();
-        with_pcr16(nsm, &[&configuration_digest(), &[9; 48]])
+        with_pcr16(nsm, &[&configuration_digest(), &SEALED_BUNDLE_SHA384])
     };
     must_refuse_node(nsm, "debug mode").await;
 }
@@ -138,7 +141,7 @@ async fn another_image_of_the_same_root_is_refused() {
     let nsm = |world: &World| {
         let other = Measurements::of_parts(&[b"kernel"], &[b"altered runtime"], &[b"application"]);
         let nsm = SoftwareNsm::new(&world.authority, other).unwrap();
-        with_pcr16(nsm, &[&configuration_digest(), &[9; 48]])
+        with_pcr16(nsm, &[&configuration_digest(), &SEALED_BUNDLE_SHA384])
     };
     must_refuse_node(nsm, "PCR0").await;
 }
@@ -151,9 +154,10 @@ async fn a_man_in_the_middle_is_refused() {
     let node = RunningNode::start(&world).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let impostor = Impostor::generate();
     let (client, target) = (world.client(), node.address().to_owned());
     tokio::spawn(async move {
-        while let Ok(mut victim) = must_accept_tls(&listener, false).await {
+        while let Ok(mut victim) = impostor.accept(&listener).await {
             let enclave = tokio::net::TcpStream::connect(&target).await.unwrap();
             let mut enclave = client.handshake(enclave).await.unwrap();
             tokio::spawn(async move { copy_bidirectional(&mut victim, &mut enclave).await });
@@ -169,10 +173,11 @@ async fn a_server_that_does_not_hold_its_certificates_key_is_refused() {
     let world = World::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let impostor = Impostor::without_the_key();
     tokio::spawn(async move {
         loop {
             // The client ends the handshake.
-            let _ = must_accept_tls(&listener, true).await;
+            let _ = impostor.accept(&listener).await;
         }
     });
     let gateway = world.start_gateway(world.config(&[&address])).await;

@@ -8,7 +8,7 @@ use vsock::{Endpoint, Peer};
 
 use super::{Front, NODE, World, configuration};
 
-const SEALED_BUNDLE_SHA384: [u8; 48] = [9; 48];
+pub(crate) const SEALED_BUNDLE_SHA384: [u8; 48] = [9; 48];
 const PORT: u32 = 50051;
 
 /// A signing service in this process, behind a TCP front.
@@ -29,7 +29,7 @@ pub(crate) fn with_pcr16(nsm: SoftwareNsm, values: &[&[u8]]) -> SoftwareNsm {
 }
 
 /// The module of an enclave that started as it should.
-fn honest_nsm(world: &World) -> SoftwareNsm {
+pub(crate) fn honest_nsm(world: &World) -> SoftwareNsm {
     let nsm = SoftwareNsm::new(&world.authority, World::measurements()).unwrap();
     with_pcr16(nsm, &[&sha384(&configuration().canonical_bytes()), &SEALED_BUNDLE_SHA384])
 }

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -123,6 +123,10 @@ impl Update {
         // Absolute, because recovery may run from another working directory.
         let target = std::path::absolute(target)
             .with_context(|| format!("cannot make {} an absolute path", target.display()))?;
+        // Whatever would stop a rename has to be found before the commit.
+        ensure!(!target.is_dir(), "{} is a directory; expected the path of a file", target.display());
+        let is_taken = self.entries.iter().any(|entry| entry.target == target);
+        ensure!(!is_taken, "two files would be written to {}; choose another path for one", target.display());
         let staged = staged(&target)?;
         remove_if_there(&staged)?;
         self.entries.push(Entry { target, sha256: sha256_hex(content) });
@@ -321,6 +325,19 @@ mod tests {
         drop(update);
         assert_eq!(names(directory.path()), ["a", "b"]);
         assert_eq!(content(&directory.path().join("a")), "old");
+    }
+
+    #[test]
+    fn a_directory_and_a_path_that_is_taken_cannot_be_targets() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut update = staged_change(directory.path());
+        fs::create_dir(directory.path().join("c")).unwrap();
+        let error = update.stage(&directory.path().join("c"), b"new", PRIVATE).unwrap_err().to_string();
+        assert!(error.contains("is a directory"), "{error}");
+        let error = update.stage(&directory.path().join("a"), b"other", PRIVATE).unwrap_err().to_string();
+        assert!(error.contains("two files"), "{error}");
+        update.commit().unwrap();
+        assert_eq!(content(&directory.path().join("a")), "new");
     }
 
     #[test]

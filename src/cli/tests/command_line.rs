@@ -28,6 +28,19 @@ fn run(directory: &Path, arguments: &str, input: &str) -> (i32, String, String) 
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// A deployment `d` whose identity ciphertext is empty.
+fn write_deployment(directory: &Path, epoch: &str) {
+    // SHA-256 of nothing: FIPS 180-4.
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let text = format!(
+        "region = \"eu-central-1\"\nkms_key_id = \"k\"\nparty = \"enclave-a\"\nrecipient = \"age1own\"\n\
+         identity_sha256 = \"{nothing}\"\n{epoch}\n"
+    );
+    std::fs::create_dir(directory.join("d")).unwrap();
+    std::fs::write(directory.join("d/deployment.toml"), text).unwrap();
+    std::fs::write(directory.join("d/age-identity.kms"), "").unwrap();
+}
+
 #[test]
 fn a_wrong_command_line_ends_with_2() {
     let directory = tempfile::tempdir().unwrap();
@@ -84,15 +97,7 @@ fn help_names_every_subcommand_and_the_usual_order() {
 #[test]
 fn a_secret_in_a_malformed_import_is_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
-    let deployment = format!(
-        "region = \"eu-central-1\"\nkms_key_id = \"k\"\nparty = \"enclave-a\"\nrecipient = \"age1own\"\nepoch = 0\n\
-         identity_sha256 = \"{}\"\n",
-        // SHA-256 of nothing, FIPS 180-4.
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    );
-    std::fs::create_dir(directory.path().join("d")).unwrap();
-    std::fs::write(directory.path().join("d/deployment.toml"), deployment).unwrap();
-    std::fs::write(directory.path().join("d/age-identity.kms"), "").unwrap();
+    write_deployment(directory.path(), "epoch = 0");
     let child = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
         .args("key-gen --dir d --cosigner g=age1x=f --client-ca c --relay-ca r --import -".split(' '))
         .current_dir(directory.path())
@@ -109,4 +114,24 @@ fn a_secret_in_a_malformed_import_is_not_repeated() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("standard input") && stderr.contains("account `a`, field `secret`"), "{stderr}");
     assert!(!stderr.contains(&SECRET[..8]), "{stderr}");
+}
+
+#[test]
+fn a_policy_is_rendered_without_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    write_deployment(directory.path(), &format!("epoch = 7\nbundle_sha256 = \"{}\"", "ef".repeat(32)));
+    let account = "arn:aws:iam::111122223333";
+    let policy = |pcr0: String| {
+        format!("policy --dir d --role {account}:role/parent --admin {account}:role/admin --pcr0 {pcr0}")
+    };
+    let (code, stdout, stderr) = run(directory.path(), &policy("AB".repeat(48)), "");
+    assert_eq!(code, 0, "{stderr}");
+    let rendered: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let condition = &rendered["Statement"][2]["Condition"];
+    assert_eq!(condition["StringEquals"]["kms:EncryptionContext:epoch"], "7");
+    assert!(stderr.contains("NOT in force"), "{stderr}");
+
+    let (code, _, stderr) = run(directory.path(), &policy("0".repeat(96)), "");
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--pcr0 is all zero"), "{stderr}");
 }

@@ -292,3 +292,46 @@ fn a_policy_that_locks_its_caller_out_is_refused() {
     assert!(ended.stderr.contains("KMS PutKeyPolicy"), "{}", ended.stderr);
     assert!(ended.stdout.is_empty());
 }
+
+#[tokio::test]
+async fn an_administrator_cannot_take_the_identity_to_a_key_of_their_own() {
+    let world = World::start();
+    world.init();
+    world.key_gen();
+    assert_eq!(world.run(&ADMIN, &policy_command("--apply")).code, 0);
+
+    let client = world.client(&ADMIN);
+    let own = client.create_key().send().await.unwrap().key_metadata.unwrap().key_id;
+    let taken = client
+        .re_encrypt()
+        .ciphertext_blob(fs::read(world.path("deployment/age-identity.kms")).unwrap().into())
+        .set_source_encryption_context(Some(world.context().into()))
+        .destination_key_id(own)
+        .send()
+        .await
+        .map_err(KmsError::from);
+    assert!(matches!(taken, Err(KmsError::Denied { .. })), "{taken:?}");
+}
+
+#[test]
+fn a_key_that_was_made_for_an_init_that_failed_is_named() {
+    let world = World::start();
+    let policy = serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Allow",
+            "Principal": {"AWS": ADMIN.arn},
+            "Action": "kms:PutKeyPolicy",
+            "Resource": "*",
+        }],
+    });
+    fs::write(world.path("policy.json"), policy.to_string()).unwrap();
+    let init =
+        "init --region eu-central-1 --dir deployment --party enclave-a --create-kms-key --policy policy.json";
+    let ended = world.run(&ADMIN, init);
+    assert_eq!(ended.code, 1);
+    for part in ["--kms-key arn:aws:kms:", "KMS Encrypt", "AccessDeniedException", "kms:Encrypt"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert!(world.files().is_empty());
+}

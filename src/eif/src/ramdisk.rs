@@ -137,7 +137,10 @@ mod tests {
         ramdisk.add("/etc/nitro-sign/enclave.toml", file(b"x")).unwrap();
         ramdisk.add("/bin/sign-service", file(b"elf")).unwrap();
         let names: Vec<_> = listing(&ramdisk.to_gzip().unwrap()).into_iter().map(|entry| entry.0).collect();
-        assert_eq!(names, ["bin", "bin/sign-service", "etc", "etc/nitro-sign", "etc/nitro-sign/enclave.toml"]);
+        assert_eq!(
+            names,
+            ["bin", "bin/sign-service", "etc", "etc/nitro-sign", "etc/nitro-sign/enclave.toml"]
+        );
     }
 
     #[test]

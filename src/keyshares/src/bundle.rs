@@ -137,10 +137,10 @@ impl BundleError {
     }
 }
 
-/// An id as errors show it. What looks like a 32-byte key in hex or like an age identity may be one that was
+/// An id as errors show it. What looks like a key in hex, whole or in part, or like an age identity may be one that was
 /// put in an id's place by mistake: only its beginning is shown.
 pub(crate) fn shown(id: &str) -> String {
-    let hex_key = id.len() >= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex_key = id.len() >= 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let age_key = id.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-");
     if hex_key || age_key { format!("{}…", id.get(..8).unwrap_or_default()) } else { id.to_owned() }
 }

@@ -76,14 +76,15 @@ impl<'de, 't, A: MapAccess<'de>> Object<'t, A> {
         Self { trace, map, kind, names }
     }
 
-    /// The next field's name, one of the object's. An unknown one is not quoted: it may be anything.
+    /// The next field's name, one of the object's. Of an unknown one that may be a secret only the start is shown.
     pub(super) fn next_name(&mut self) -> Result<Option<&'static str>, A::Error> {
         let Some(name) = self.map.next_key_seed(Key)? else { return Ok(None) };
         if let Some(known) = self.names.iter().find(|known| **known == name) {
             return Ok(Some(known));
         }
         self.trace.at(self.kind, "");
-        Err(self.trace.refuse(format!("has an unknown field; the fields are {}", self.names.join(", "))))
+        let (name, known) = (shown(&name), self.names.join(", "));
+        Err(self.trace.refuse(format!("has the unknown field {name}; the fields are {known}")))
     }
 
     /// Reads the value of the field `name` into its place.

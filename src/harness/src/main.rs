@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     };
 
     println!("Provision");
-    let options = Options { accounts_per_scheme: arguments.accounts, seed: arguments.seed, ..Options::default() };
+    let options =
+        Options { accounts_per_scheme: arguments.accounts, seed: arguments.seed, ..Options::default() };
     let world = Worlds::provision(options, &mut step)?;
 
     println!("Boot");

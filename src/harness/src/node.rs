@@ -73,7 +73,8 @@ impl Node {
 
     /// What the parent says of itself now.
     pub fn status(&self) -> Result<Status> {
-        let text = fs::read(&self.status).with_context(|| format!("no status in {}", self.status.display()))?;
+        let text =
+            fs::read(&self.status).with_context(|| format!("no status in {}", self.status.display()))?;
         Ok(serde_json::from_slice(&text)?)
     }
 

@@ -30,8 +30,9 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         }
     };
     let path = directory.join(name);
-    let path =
-        path.canonicalize().with_context(|| format!("no program {}; `cargo xtask build` makes it", path.display()))?;
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("no program {}; `cargo xtask build` makes it", path.display()))?;
     Ok(path)
 }
 
@@ -51,12 +52,10 @@ impl Program {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write the log {}", log.display()))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {name} ({})", command.get_program().to_string_lossy()))?;
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).spawn().with_context(|| {
+                format!("cannot start {name} ({})", command.get_program().to_string_lossy())
+            })?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 

@@ -13,9 +13,7 @@ pub fn verify_signature(scheme: &str, public_key: &[u8], message: &[u8], signatu
             let key = secp256k1::XOnlyPublicKey::from_byte_array(public_key.try_into()?)?;
             let signature = secp256k1::schnorr::Signature::from_byte_array(signature.try_into()?);
             let context = secp256k1::Secp256k1::verification_only();
-            context
-                .verify_schnorr(&signature, message, &key)
-                .context("libsecp256k1 refuses the signature")
+            context.verify_schnorr(&signature, message, &key).context("libsecp256k1 refuses the signature")
         }
         other => bail!("no independent verifier for the scheme {other}"),
     }

@@ -145,7 +145,11 @@ impl Worlds {
             key_id: String::new(),
             accounts: Vec::new(),
         };
-        world.nitro_sign(&["init", "--party", ENCLAVE_PARTY, "--create-kms-key", "--dir"], &["deployment"], None)?;
+        world.nitro_sign(
+            &["init", "--party", ENCLAVE_PARTY, "--create-kms-key", "--dir"],
+            &["deployment"],
+            None,
+        )?;
         done("nitro-sign init: age identity made in memory, encrypted by KMS");
 
         world.key_gen()?;
@@ -186,7 +190,8 @@ impl World {
     fn key_gen(&mut self) -> Result<()> {
         let recipient = self.nitro_sign(&["cosigner", "--identity"], &["gateway-identity.txt"], None)?;
         let recipient: serde_json::Value = serde_json::from_slice(&recipient)?;
-        let recipient = recipient["recipient"].as_str().context("nitro-sign cosigner printed no recipient")?;
+        let recipient =
+            recipient["recipient"].as_str().context("nitro-sign cosigner printed no recipient")?;
         let cosigner = format!("{GATEWAY_PARTY}={recipient}={}", self.path("gateway.json.age").display());
 
         let keys = account_keys(self.options.accounts_per_scheme, self.options.seed);
@@ -194,7 +199,9 @@ impl World {
         fs::write(self.path("accounts.json"), serde_json::to_vec(&list)?)?;
         let import: serde_json::Map<_, _> = keys
             .iter()
-            .map(|(id, scheme, secret)| (id.clone(), json!({"scheme": scheme, "secret": hex::encode(secret)})))
+            .map(|(id, scheme, secret)| {
+                (id.clone(), json!({"scheme": scheme, "secret": hex::encode(secret)}))
+            })
             .collect();
         let (client_ca, relay_ca) = (self.path("client-ca.pem"), self.path("relay-ca.pem"));
         let (accounts, deployment) = (self.path("accounts.json"), self.path("deployment"));
@@ -248,7 +255,8 @@ impl World {
     /// Writes `parent.toml` as the deployment asks, after `edit` had its way with it.
     pub fn write_parent_toml(&self, edit: impl FnOnce(&mut toml::Value)) -> Result<()> {
         let deployment = self.deployment()?;
-        let mut hypervisor = vec![text(&binary("emulator")?)?.to_owned(), "nsm".into(), "--authority-dir".into()];
+        let mut hypervisor =
+            vec![text(&binary("emulator")?)?.to_owned(), "nsm".into(), "--authority-dir".into()];
         hypervisor.push(text(&self.path("authority"))?.to_owned());
         if self.options.debug_mode {
             hypervisor.push("--debug-mode".into());
@@ -409,9 +417,10 @@ fn start_kms(directory: &Path, admin: &Credentials, role: &Credentials) -> Resul
 fn private_directory() -> Result<tempfile::TempDir> {
     let shm = Path::new("/dev/shm");
     let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("nitro-sign-").tempdir_in(&base).with_context(|| {
-        format!("cannot make a private directory in {}; is it writable?", base.display())
-    })
+    tempfile::Builder::new()
+        .prefix("nitro-sign-")
+        .tempdir_in(&base)
+        .with_context(|| format!("cannot make a private directory in {}; is it writable?", base.display()))
 }
 
 /// The CA of the gateway's client certificate, that certificate, and a CA for the relay.

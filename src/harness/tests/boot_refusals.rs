@@ -43,7 +43,12 @@ fn assert_no_leftovers(directory: &Path) {
         if path.is_dir() {
             assert_no_leftovers(&path);
         } else {
-            assert_ne!(path.file_name().unwrap(), "service_key_shares.json", "left behind: {}", path.display());
+            assert_ne!(
+                path.file_name().unwrap(),
+                "service_key_shares.json",
+                "left behind: {}",
+                path.display()
+            );
         }
     }
 }
@@ -57,7 +62,10 @@ fn assert_logs_hold_no_secret(world: &World) {
     }
     let credentials = fs::read_to_string(world.path("credentials.json")).unwrap();
     let credentials: serde_json::Value = serde_json::from_str(&credentials).unwrap();
-    assert!(!logs.contains(credentials["secret_access_key"].as_str().unwrap()), "an AWS secret key is in a log");
+    assert!(
+        !logs.contains(credentials["secret_access_key"].as_str().unwrap()),
+        "an AWS secret key is in a log"
+    );
 }
 
 /// Seals a changed plaintext as the deployment's bundle, with everything around it in order.
@@ -254,10 +262,11 @@ fn an_epoch_that_differs_from_the_encryption_context_is_refused() {
 #[test]
 fn an_old_bundle_is_not_released_once_the_policy_names_the_new_one() {
     let world = world();
-    let old: Vec<_> = ["deployment/service_key_shares.json.age", "deployment/age-identity.kms", "parent.toml"]
-        .into_iter()
-        .map(|file| (world.path(file), fs::read(world.path(file)).unwrap()))
-        .collect();
+    let old: Vec<_> =
+        ["deployment/service_key_shares.json.age", "deployment/age-identity.kms", "parent.toml"]
+            .into_iter()
+            .map(|file| (world.path(file), fs::read(world.path(file)).unwrap()))
+            .collect();
     replace_json(&world, |bundle| bundle["epoch"] = 1.into());
     for (path, content) in old {
         fs::write(path, content).unwrap();

@@ -6,7 +6,10 @@ const MARKER: &[u8] = b"nitro-sign software NSM";
 
 fn occurrences(path: &PathBuf) -> usize {
     let program = fs::read(path).unwrap_or_else(|error| {
-        panic!("cannot read {}: {error}; `cargo xtask release` and `cargo xtask build` make it", path.display())
+        panic!(
+            "cannot read {}: {error}; `cargo xtask release` and `cargo xtask build` make it",
+            path.display()
+        )
     });
     memchr::memmem::find_iter(&program, MARKER).count()
 }

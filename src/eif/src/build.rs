@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// Version of the image, for the metadata.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     image_version: String,
+    /// Recorded in provenance.json only: what made an input, and its version.
+    #[arg(long, value_name = "NAME=VERSION")]
+    built_with: Vec<String>,
     /// The image is for aarch64.
     #[arg(long)]
     aarch64: bool,
@@ -78,6 +82,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
         "image_bytes": bytes.len(),
         "pcrs": pcrs,
         "inputs": inputs,
+        "built_with": built_with(&arguments.built_with)?,
     });
 
     let out = &arguments.out;
@@ -113,6 +118,11 @@ fn ramdisk(entries: &[String], section: &str, pcrs: &[u8], inputs: &mut Vec<Valu
         ramdisk.add(destination, Entry { mode, kind: EntryKind::File(contents) })?;
     }
     Ok(ramdisk.to_gzip()?)
+}
+
+fn built_with(pairs: &[String]) -> Result<BTreeMap<&str, &str>> {
+    let pair = |text| str::split_once(text, '=').with_context(|| format!("{text:?} is not NAME=VERSION"));
+    pairs.iter().map(|text| pair(text.as_str())).collect()
 }
 
 fn input(section: &str, path: Option<&str>, source: Option<&Path>, contents: &[u8], pcrs: &[u8]) -> Value {

@@ -121,7 +121,7 @@ impl Scan {
         }
 
         let mut hash = digest::Context::new(&digest::SHA384);
-        let mut buffer = [0; CHUNK];
+        let mut buffer = vec![0; CHUNK];
         let mut left = size;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);

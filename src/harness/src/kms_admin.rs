@@ -24,7 +24,7 @@ impl<'a> KmsAdmin<'a> {
     pub(crate) fn new(world: &'a World, address: &str) -> Result<Self> {
         let roots = kms::roots_from_pem(&fs::read_to_string(world.path("kms-ca.pem"))?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let _context = runtime.enter();
+        let entered = runtime.enter();
         let kms = kms::Kms::new(kms::Access {
             region: REGION.to_owned(),
             host: None,
@@ -37,7 +37,7 @@ impl<'a> KmsAdmin<'a> {
             },
             timeout: Duration::from_secs(30),
         });
-        drop(_context);
+        drop(entered);
         Ok(Self { world, kms, runtime })
     }
 

@@ -3,6 +3,7 @@
 //! processes try to break it.
 
 mod gateway;
+mod image;
 mod kms_admin;
 pub mod memory;
 mod node;
@@ -12,6 +13,7 @@ mod signature;
 mod world;
 
 pub use gateway::Gateway;
+pub use image::Qemu;
 pub use kms_admin::{KmsAdmin, Rebound};
 pub use node::{Node, Status};
 pub use program::{Program, binary};

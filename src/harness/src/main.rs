@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use harness::{
-    Account, Gateway, Options, Status, World, Worlds,
+    Account, Gateway, Options, Qemu, Status, World, Worlds,
     report::{Report, Signature},
     verify_signature,
 };
@@ -29,6 +29,9 @@ struct Arguments {
     /// Leave everything running and print how to sign with curl.
     #[arg(long)]
     keep: bool,
+    /// Boot the enclave's image in QEMU; the argument is the directory with `image/`, `qemu/` and `tools/`.
+    #[arg(long, value_name = "TARGET")]
+    qemu: Option<PathBuf>,
     /// Where the report goes.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
@@ -44,8 +47,9 @@ fn main() -> Result<()> {
     };
 
     println!("Provision");
+    let qemu = arguments.qemu.as_deref().map(Qemu::in_target).transpose()?;
     let options =
-        Options { accounts_per_scheme: arguments.accounts, seed: arguments.seed, ..Options::default() };
+        Options { accounts_per_scheme: arguments.accounts, seed: arguments.seed, qemu, ..Options::default() };
     let world = Worlds::provision(options, &mut step)?;
 
     println!("Boot");

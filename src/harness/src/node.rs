@@ -13,7 +13,8 @@ use crate::{
     program::{Program, binary},
 };
 
-const SERVING_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longer than the parent's own limit for a boot, so that the parent says what went wrong.
+const SERVING_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// A parent and, through it, its enclave.
 pub struct Node {

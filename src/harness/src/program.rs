@@ -15,25 +15,24 @@ use nix::{
 };
 
 /// How long a program may take until its ready line, on a loaded machine.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The path of one of the workspace's programs: beside the running one, or in `NITRO_SIGN_BIN_DIR`.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let directory = match std::env::var_os("NITRO_SIGN_BIN_DIR") {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            let own = std::env::current_exe().context("cannot tell where this program is")?;
-            let directory = own.parent().context("this program has no directory")?;
-            // Test programs are one level below the others.
-            if directory.ends_with("deps") { directory.join("..") } else { directory.to_owned() }
-        }
-    };
-    let path = directory.join(name);
-    let path = path
-        .canonicalize()
-        .with_context(|| format!("no program {}; `cargo xtask build` makes it", path.display()))?;
-    Ok(path)
+    let path = program_directory()?.join(name);
+    path.canonicalize()
+        .with_context(|| format!("no program {}; `cargo xtask build` makes it", path.display()))
+}
+
+fn program_directory() -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("NITRO_SIGN_BIN_DIR") {
+        return Ok(directory.into());
+    }
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let directory = own.parent().context("this program has no directory")?;
+    // Test programs are one level below the others.
+    Ok(if directory.ends_with("deps") { directory.join("..") } else { directory.to_owned() })
 }
 
 /// A running program: standard error goes to a file, the first line of standard output says that it is ready.
@@ -66,14 +65,12 @@ impl Program {
         // Reads on to the end, so that the program never blocks on a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    continue;
-                }
+                // Only the first is waited for.
+                let _ = sender.send(line);
             }
         });
-        let line = match receiver.recv_timeout(READY_TIMEOUT) {
-            Ok(line) => line,
-            Err(_) => bail!("{} did not become ready; its log says:\n{}", self.name, self.log_tail()),
+        let Ok(line) = receiver.recv_timeout(READY_TIMEOUT) else {
+            bail!("{} did not become ready; its log says:\n{}", self.name, self.log_tail());
         };
         serde_json::from_str(&line).with_context(|| format!("{} printed no JSON: {line}", self.name))
     }

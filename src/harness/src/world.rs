@@ -11,12 +11,14 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
 use crate::{
-    Gateway, KmsAdmin, Node,
+    Gateway, KmsAdmin, Node, Qemu,
     program::{Program, binary, run},
 };
 
 /// The region everything claims to be in.
 pub(crate) const REGION: &str = "eu-central-1";
+/// Enough for a machine emulated on a loaded host.
+const BOOT_TIMEOUT_MS: u32 = 180_000;
 const ACCOUNT: &str = "arn:aws:iam::111122223333";
 const ENCLAVE_PARTY: &str = "enclave-a";
 const GATEWAY_PARTY: &str = "gateway";
@@ -37,6 +39,8 @@ pub struct Options {
     pub session_deadline_ms: u32,
     /// Milliseconds the enclave gives KMS.
     pub kms_timeout_ms: u32,
+    /// Boot the enclave's image in QEMU instead of running its programs as local processes.
+    pub qemu: Option<Qemu>,
 }
 
 impl Default for Options {
@@ -48,6 +52,7 @@ impl Default for Options {
             max_sessions: 64,
             session_deadline_ms: 30_000,
             kms_timeout_ms: 10_000,
+            qemu: None,
         }
     }
 }
@@ -158,7 +163,7 @@ impl Worlds {
         world.write_parent_files("ff".repeat(48).as_str())?;
         let pcrs = world.measure()?;
         let pcr0 = pcrs["PCR0"].as_str().context("the measurement names no PCR0")?.to_owned();
-        world.write_parent_files(&pcr0)?;
+        world.write_parent_toml(|parent| parent["enclave"]["pcr0"] = pcr0.as_str().into())?;
         done("nitro-sign measure: PCR0 is known before anything runs");
 
         world.apply_policy(&[&pcr0], &[])?;
@@ -234,16 +239,21 @@ impl World {
         Ok(toml::from_str(&fs::read_to_string(self.path("deployment/deployment.toml"))?)?)
     }
 
-    /// Writes `enclave.toml` and `parent.toml`, with the given PCR0 pinned.
+    /// Makes what is measured (`enclave.toml`, or the image with it) and writes `parent.toml` with the given PCR0 pinned.
     pub fn write_parent_files(&self, pcr0: &str) -> Result<()> {
-        let enclave = EnclaveConfig {
-            parent: "unix-guest:vm.vsock",
-            nsm: "unix:nsm.sock",
-            sign_service: binary("sign-service")?,
-            work_dir: "work",
-            kms_roots_pem: fs::read_to_string(self.path("kms-ca.pem"))?,
-        };
-        fs::write(self.path("enclave.toml"), toml::to_string(&enclave)?)?;
+        let kms_roots_pem = fs::read_to_string(self.path("kms-ca.pem"))?;
+        if let Some(qemu) = &self.options.qemu {
+            qemu.build_image(&self.path("image"), &kms_roots_pem)?;
+        } else {
+            let enclave = EnclaveConfig {
+                parent: "unix-guest:vm.vsock",
+                nsm: "unix:nsm.sock",
+                sign_service: binary("sign-service")?,
+                work_dir: "work",
+                kms_roots_pem,
+            };
+            fs::write(self.path("enclave.toml"), toml::to_string(&enclave)?)?;
+        }
         let credentials = json!({
             "access_key_id": self.role.access_key_id,
             "secret_access_key": self.role.secret_access_key,
@@ -252,15 +262,46 @@ impl World {
         self.write_parent_toml(|parent| parent["enclave"]["pcr0"] = pcr0.into())
     }
 
+    /// The `[enclave]` table of `parent.toml`, but for the pinned PCR0.
+    fn enclave_table(&self) -> Result<serde_json::Value> {
+        let program = |name: &str, command: &str| -> Result<Vec<String>> {
+            let mut line =
+                vec![text(&binary(name)?)?.to_owned(), command.to_owned(), "--authority-dir".to_owned()];
+            line.push(text(&self.path("authority"))?.to_owned());
+            if self.options.debug_mode {
+                line.push("--debug-mode".to_owned());
+            }
+            Ok(line)
+        };
+        let attestation_root = self.path("authority/root.pem");
+        Ok(match &self.options.qemu {
+            Some(qemu) => json!({
+                "backend": "qemu",
+                "attestation_root": attestation_root,
+                "qemu": {
+                    "image": self.path("image/image.eif"),
+                    "qemu": [qemu.qemu],
+                    "vsock_device": [qemu.vsock_device],
+                    "nsm_device": program("emulator", "nsm-device")?,
+                    "memory_mib": qemu.memory_mib,
+                },
+            }),
+            None => json!({
+                "backend": "process",
+                "attestation_root": attestation_root,
+                "process": {
+                    "enclave": binary("enclave")?,
+                    "sign_service": binary("sign-service")?,
+                    "config": self.path("enclave.toml"),
+                    "hypervisor": program("emulator", "nsm")?,
+                },
+            }),
+        })
+    }
+
     /// Writes `parent.toml` as the deployment asks, after `edit` had its way with it.
     pub fn write_parent_toml(&self, edit: impl FnOnce(&mut toml::Value)) -> Result<()> {
         let deployment = self.deployment()?;
-        let mut hypervisor =
-            vec![text(&binary("emulator")?)?.to_owned(), "nsm".into(), "--authority-dir".into()];
-        hypervisor.push(text(&self.path("authority"))?.to_owned());
-        if self.options.debug_mode {
-            hypervisor.push("--debug-mode".into());
-        }
         let path = self.path("parent.toml");
         let pcr0 = match fs::read_to_string(&path) {
             Ok(existing) => toml::from_str::<toml::Value>(&existing)?["enclave"]["pcr0"].clone(),
@@ -268,16 +309,7 @@ impl World {
         };
         let mut parent = toml::Value::try_from(json!({
             "runtime_dir": self.path("run"),
-            "enclave": {
-                "backend": "process",
-                "attestation_root": self.path("authority/root.pem"),
-                "process": {
-                    "enclave": binary("enclave")?,
-                    "sign_service": binary("sign-service")?,
-                    "config": self.path("enclave.toml"),
-                    "hypervisor": hypervisor,
-                },
-            },
+            "enclave": self.enclave_table()?,
             "ciphertexts": {
                 "identity": self.path("deployment/age-identity.kms"),
                 "bundle": self.path("deployment/service_key_shares.json.age"),
@@ -294,6 +326,7 @@ impl World {
             "limits": {
                 "max_sessions": self.options.max_sessions,
                 "session_deadline_ms": self.options.session_deadline_ms,
+                "boot_timeout_ms": BOOT_TIMEOUT_MS,
             },
         }))?;
         parent["enclave"].as_table_mut().context("not a table")?.insert("pcr0".into(), pcr0);

@@ -4,6 +4,7 @@
 mod authority;
 mod kms;
 mod nsm;
+mod nsm_device;
 
 use clap::{Parser, Subcommand};
 
@@ -20,7 +21,9 @@ enum Command {
     Kms(kms::Args),
     /// The hypervisor's part of one enclave: measures its files, answers as its security module.
     Nsm(nsm::Args),
-    /// Makes the certificate authority under which `nsm` signs attestation documents.
+    /// The same for an enclave in QEMU: measures its image, is the virtio device behind its `/dev/nsm`.
+    NsmDevice(nsm_device::Args),
+    /// Makes the certificate authority under which `nsm` and `nsm-device` sign attestation documents.
     Authority(authority::Args),
 }
 
@@ -30,6 +33,7 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Kms(args) => kms::run(args).await,
         Command::Nsm(args) => nsm::run(args).await,
+        Command::NsmDevice(args) => nsm_device::run(args).await,
         Command::Authority(args) => authority::run(&args),
     }
 }

@@ -1,7 +1,7 @@
 //! `measure` and `pcr16`: what the registers of an enclave will hold, before it is started.
 
 use anyhow::{Context as _, Result, ensure};
-use attestation::{Measurements, Pcr, sha384};
+use attestation::{Pcr, sha384};
 use parent::config::Config;
 use serde_json::json;
 
@@ -9,12 +9,8 @@ use crate::{args::ParentFile, files, print_json};
 
 pub(crate) fn run_measure(args: &ParentFile) -> Result<()> {
     let config = Config::load(&args.parent)?;
-    let process = &config.enclave.process;
     let measurements =
-        Measurements::of_process_files(&process.enclave, &process.sign_service, &process.config)
-            .with_context(|| {
-                format!("{}: cannot measure the files of `enclave.process`", args.parent.display())
-            })?;
+        parent::backend::of(&config).measure().with_context(|| args.parent.display().to_string())?;
     print_json(&measurements)
 }
 

@@ -1,23 +1,55 @@
 //! How an enclave is launched, watched and ended.
 
 mod console;
+mod directory;
+mod error;
 pub mod process;
+mod program;
+pub mod qemu;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use attestation::Measurements;
 use vsock::Peer;
 
+pub use error::BackendError;
+
+use crate::config::{self, Config};
+
 /// A way to launch enclaves.
-#[async_trait]
 pub trait Backend: Send + Sync {
-    /// Measures the image that would be launched, from its files. Blocks.
+    /// Its name in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Where a launch keeps what the enclave's kernel and first program print, if it does.
+    fn console_log(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Measures the image that is configured, from its files, and touches nothing else. Blocks.
     fn measure(&self) -> Result<Measurements, BackendError>;
 
-    /// Makes what has to be there before a launch, and returns where the host listens for this enclave.
-    async fn prepare(&self) -> Result<Peer, BackendError>;
+    /// Makes the launch's private directory and puts there what is launched, measured. Blocks.
+    fn stage(&self) -> Result<Box<dyn Staged>, BackendError>;
+}
 
-    /// Starts the enclave; the listeners are bound by then.
-    async fn launch(&self) -> Result<Box<dyn Launched>, BackendError>;
+/// An enclave that could be launched. Dropping it removes what was made for it.
+#[async_trait]
+pub trait Staged: Send {
+    /// What the image measures that [`Staged::launch`] starts.
+    fn measurements(&self) -> Measurements;
+
+    /// Where the host listens for this enclave.
+    fn peer(&self) -> Peer;
+
+    /// Starts the enclave; the listeners are bound by then. Cancelling it ends what was started.
+    ///
+    /// Call it on the runtime's main task: the enclave dies with the thread that started it.
+    async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError>;
 }
 
 /// An enclave that was started. Dropping it kills the enclave.
@@ -26,8 +58,13 @@ pub trait Launched: Send {
     /// Where the host dials this enclave.
     fn peer(&self) -> Peer;
 
-    /// Process id of the enclave's first program, if it has one on this machine.
+    /// Process id of the enclave's first program, or of the machine it is in, if it has one on this machine.
     fn pid(&self) -> Option<u32>;
+
+    /// Socket of the machine's monitor (QMP), if it has one.
+    fn qmp(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Returns when the enclave has ended, however, with how it ended. May be cancelled and called again.
     async fn exited(&mut self) -> String;
@@ -36,34 +73,14 @@ pub trait Launched: Send {
     async fn kill(&mut self);
 }
 
-/// A launch that cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    /// A file of the image cannot be read.
-    #[error("cannot measure the enclave: {0}; check the paths in `enclave.process`")]
-    Measure(std::io::Error),
-    /// The launch's own directory cannot be made.
-    #[error("cannot make {}: {source}; make `runtime_dir` writable for this user", directory.display())]
-    Directory {
-        /// The directory.
-        directory: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A program cannot be started.
-    #[error("cannot start {program}: {source}; check its path in `enclave.process`")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The hypervisor did not say that it is ready.
-    #[error("the hypervisor {program} did not become ready: {problem}")]
-    Hypervisor {
-        /// The program.
-        program: String,
-        /// What it did instead.
-        problem: String,
-    },
+/// The backend that is configured.
+pub fn of(config: &Config) -> Arc<dyn Backend> {
+    match &config.enclave.backend {
+        config::Backend::Process(programs) => {
+            Arc::new(process::ProcessBackend::new(programs.clone(), &config.runtime_dir))
+        }
+        config::Backend::Qemu(machine) => {
+            Arc::new(qemu::QemuBackend::new(machine.clone(), &config.runtime_dir))
+        }
+    }
 }

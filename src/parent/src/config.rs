@@ -4,6 +4,7 @@
 //! of it is secret, and none of it is trusted by the enclave: what matters there is measured into PCR16
 //! ([`Config::configuration`]) or, like `pcr0`, protects the operator from starting the wrong image.
 
+mod enclave;
 mod values;
 
 use std::{
@@ -14,10 +15,11 @@ use std::{
 };
 
 use api::{ConfigurationError, control::Configuration};
-use attestation::{Pcr, TrustRoot};
+use attestation::TrustRoot;
 use serde::Deserialize;
 use vsock::Endpoint;
 
+pub use enclave::{Backend, Enclave, Invocation, Process, Qemu};
 pub use values::{HostPort, Root};
 
 /// The longest path of a Unix socket, bytes (`sun_path` holds 108 with its end).
@@ -46,45 +48,6 @@ pub struct Config {
     /// Caps and times.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// `[enclave]`: what is launched.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Enclave {
-    /// How it is launched.
-    pub backend: Backend,
-    /// The only PCR0 that is launched, 96 hex digits. `parent measure` prints that of the configured image; compare it
-    /// with the one of your build.
-    pub pcr0: Pcr,
-    /// Under which root attestation documents have to be: `"aws"` for the AWS Nitro Enclaves root G1, or the path of a
-    /// PEM file with another root certificate, for the software NSM.
-    pub attestation_root: Root,
-    /// For the backend `process`.
-    pub process: Process,
-}
-
-/// How the enclave is launched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// Its programs as local processes with a software NSM: no isolation, for development and tests.
-    Process,
-}
-
-/// `[enclave.process]`: the programs of the backend `process`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Process {
-    /// The program that is PID 1 of an enclave. Measured as the first ramdisk.
-    pub enclave: PathBuf,
-    /// The signing service. Measured as the second ramdisk, together with `config`.
-    pub sign_service: PathBuf,
-    /// `enclave.toml`, the enclave's own, measured configuration.
-    pub config: PathBuf,
-    /// Program and arguments that play the hypervisor and its NSM. `--socket`, `--enclave`, `--sign-service` and
-    /// `--config` are appended. Only the program's path is relative to this file; give arguments absolute paths.
-    pub hypervisor: Vec<String>,
 }
 
 /// `[ciphertexts]`: files, read at each launch.
@@ -259,19 +222,12 @@ impl Config {
 
     /// The files that a launch reads, each with the key that names it.
     pub fn files(&self) -> Vec<(&'static str, &Path)> {
-        let process = &self.enclave.process;
-        let mut files = vec![
-            ("enclave.process.enclave", process.enclave.as_path()),
-            ("enclave.process.sign_service", &process.sign_service),
-            ("enclave.process.config", &process.config),
-            ("ciphertexts.identity", &self.ciphertexts.identity),
+        let mut files = self.enclave.files();
+        files.extend([
+            ("ciphertexts.identity", self.ciphertexts.identity.as_path()),
             ("ciphertexts.bundle", &self.ciphertexts.bundle),
             ("kms.credentials_file", &self.kms.credentials_file),
-        ];
-        files.extend(process.hypervisor.first().map(|p| ("enclave.process.hypervisor", Path::new(p))));
-        if let Root::Pem(file) = &self.enclave.attestation_root {
-            files.push(("enclave.attestation_root", file));
-        }
+        ]);
         files
     }
 
@@ -281,13 +237,7 @@ impl Config {
                 return Err(Refused::new(key, "expected a path, got an empty string"));
             }
         }
-        if self.enclave.process.hypervisor.is_empty() {
-            return Err(Refused::new("enclave.process.hypervisor", "expected a program and its arguments"));
-        }
-        if self.enclave.pcr0.is_zero() {
-            let problem = "all zero is the PCR0 of every enclave in debug mode; give the PCR0 of your image";
-            return Err(Refused::new("enclave.pcr0", problem));
-        }
+        self.enclave.validate()?;
         if self.bundle.epoch == 0 {
             return Err(Refused::new(
                 "bundle.epoch",
@@ -303,23 +253,14 @@ impl Config {
     }
 
     fn resolve(&mut self, directory: &Path) {
-        let process = &mut self.enclave.process;
+        self.enclave.resolve(directory);
         for path in [
             &mut self.runtime_dir,
-            &mut process.enclave,
-            &mut process.sign_service,
-            &mut process.config,
             &mut self.ciphertexts.identity,
             &mut self.ciphertexts.bundle,
             &mut self.kms.credentials_file,
         ] {
             *path = directory.join(&path);
-        }
-        if let Some(program) = process.hypervisor.first_mut() {
-            *program = directory.join(&program).to_string_lossy().into_owned();
-        }
-        if let Root::Pem(file) = &mut self.enclave.attestation_root {
-            *file = directory.join(&file);
         }
     }
 

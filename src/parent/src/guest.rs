@@ -1,15 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
     control::{BootEvent, Failure, Ready},
     ports,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use vsock::{Bridge, Listener, Peer};
 
 use crate::{
     Failed, Reason,
-    backend::{Backend, BackendError, Launched},
+    backend::{BackendError, Launched, Staged},
     bridges,
     config::Config,
     control::{Control, Event, Offer, Requests},
@@ -18,6 +18,9 @@ use crate::{
 
 /// How long to wait for the rest of a story: the failure message after an exit, the exit after the stream's end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long an enclave's first sign of life may take: 2 s on an idle machine, and far more on a loaded one that emulates.
+const FIRST_SIGN: Duration = Duration::from_mins(1);
 
 /// A launched enclave and everything that serves it from outside. Dropping it kills the enclave and closes all.
 pub(crate) struct Guest {
@@ -45,21 +48,25 @@ impl Guest {
     /// Binds everything that the enclave dials, then launches it.
     pub(crate) async fn launch(
         config: Arc<Config>,
-        backend: &dyn Backend,
+        staged: Box<dyn Staged>,
         offer: Offer,
     ) -> Result<Self, Failed> {
-        let launch_failed = |error: BackendError| Failed::new(Reason::LaunchFailed, error);
-        let host = backend.prepare().await.map_err(launch_failed)?;
+        let host = staged.peer();
         let heartbeat = Heartbeat::start(listen(&host, ports::HEARTBEAT).await?);
         let control = Control::start(listen(&host, ports::CONTROL).await?, offer);
         let kms = bridges::kms(&config, &host).await?;
-        let launched = backend.launch().await.map_err(launch_failed)?;
+        let failed = |error: BackendError| Failed::new(error.reason(), error);
+        let launched = staged.launch().await.map_err(failed)?;
         tracing::info!(pid = launched.pid(), "the enclave is started");
         Ok(Self { launched, control, heartbeat, kms, detached: None, host, config })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
         self.launched.pid()
+    }
+
+    pub(crate) fn qmp(&self) -> Option<PathBuf> {
+        self.launched.qmp()
     }
 
     /// Where the host dials the enclave.
@@ -76,6 +83,7 @@ impl Guest {
         tokio::select! {
             () = self.heartbeat.seen() => Ok(()),
             exit = self.launched.exited() => Err(last_words(&mut self.control, exit).await),
+            () = sleep(FIRST_SIGN) => Err(silent()),
         }
     }
 
@@ -139,6 +147,12 @@ impl Guest {
             () = read => {}
         }
     }
+}
+
+fn silent() -> Failed {
+    let seconds = FIRST_SIGN.as_secs();
+    let message = format!("the enclave runs, but sent no heartbeat for {seconds} s; its console may say why");
+    Failed::new(Reason::LaunchFailed, message)
 }
 
 async fn listen(host: &Peer, port: u32) -> Result<Listener, Failed> {

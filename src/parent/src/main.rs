@@ -1,13 +1,10 @@
 //! `parent`: the daemon on the parent EC2 instance.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use parent::{
-    backend::{Backend, process::ProcessBackend},
-    config::{self, Config},
-};
+use parent::{backend, config::Config};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Launches the signing enclave, verifies it, and bridges clients to it.
@@ -62,7 +59,7 @@ async fn main() -> ExitCode {
 
 async fn run(file: &ConfigFile) -> Result<ExitCode> {
     let config = file.load()?;
-    let backend = backend(&config);
+    let backend = backend::of(&config);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
         tokio::select! {
@@ -75,7 +72,7 @@ async fn run(file: &ConfigFile) -> Result<ExitCode> {
 }
 
 fn measure(file: &ConfigFile) -> Result<ExitCode> {
-    let measured = backend(&file.load()?).measure()?;
+    let measured = backend::of(&file.load()?).measure()?;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -88,12 +85,6 @@ fn check(file: &ConfigFile) -> Result<ExitCode> {
     config.trust_root()?;
     println!("{}: ok", file.config.display());
     Ok(ExitCode::SUCCESS)
-}
-
-fn backend(config: &Config) -> Arc<dyn Backend> {
-    match config.enclave.backend {
-        config::Backend::Process => Arc::new(ProcessBackend::new(config)),
-    }
 }
 
 #[cfg(test)]

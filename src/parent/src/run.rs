@@ -10,13 +10,13 @@ use tokio::{
 
 use crate::{
     Ciphertexts, Credentials, Failed, Reason,
-    backend::Backend,
+    backend::{Backend, Staged},
     ciphertexts,
     config::Config,
     control::Offer,
     guest::Guest,
-    measure::measure,
     node::Node,
+    stage::stage,
     status::{RuntimeDirError, State, StatusFile},
     verify::Expected,
 };
@@ -55,7 +55,7 @@ pub async fn run(
     backend: Arc<dyn Backend>,
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, RuntimeDirError> {
-    let mut status = StatusFile::create(&config.runtime_dir)?;
+    let mut status = StatusFile::create(&config.runtime_dir, backend.name())?;
     let config = Arc::new(config);
     let started = Instant::now();
     let mut stop = pin!(stop);
@@ -101,14 +101,18 @@ pub(crate) async fn launch(
 
     status.enter(State::Measuring, |_| {});
     let started = Instant::now();
-    let expected = expect(config, &backend, ciphertexts.bundle_sha384).await?;
+    let (staged, expected) = measured(config, &backend, ciphertexts.bundle_sha384).await?;
     status.took("measure", started.elapsed());
 
-    status.enter(State::Launching, |_| {});
+    let console_log = backend.console_log().map(Into::into);
+    status.enter(State::Launching, |status| status.console_log = console_log);
     let started = Instant::now();
     let offer = Offer { configuration: config.configuration(), ciphertexts, credentials };
-    let mut guest = Guest::launch(Arc::clone(config), &*backend, offer).await?;
-    status.update(|status| status.enclave_pid = guest.pid());
+    let mut guest = Guest::launch(Arc::clone(config), staged, offer).await?;
+    status.update(|status| {
+        status.enclave_pid = guest.pid();
+        status.qmp = guest.qmp();
+    });
     guest.alive().await?;
     status.took("launch", started.elapsed());
     Ok((guest, expected))
@@ -121,17 +125,19 @@ async fn fetch(config: Arc<Config>) -> Result<(Ciphertexts, Credentials), Failed
     .await
 }
 
-async fn expect(
+/// The image that is launched, and what the enclave's document has to say.
+async fn measured(
     config: &Arc<Config>,
     backend: &Arc<dyn Backend>,
     bundle_sha384: [u8; 48],
-) -> Result<Expected, Failed> {
+) -> Result<(Box<dyn Staged>, Expected), Failed> {
     let (config, backend) = (Arc::clone(config), Arc::clone(backend));
     blocking(Reason::MeasurementMismatch, move || {
         let invalid = Reason::Enclave(FailureReason::ConfigurationInvalid);
         let root = config.trust_root().map_err(|error| Failed::new(invalid, error))?;
-        let measured = measure(&*backend, &config.enclave.pcr0)?;
-        Ok(Expected::new(root, measured.pcr0, &config.configuration(), bundle_sha384))
+        let staged = stage(&*backend, &config.enclave.pcr0)?;
+        let pcr0 = staged.measurements().pcr0;
+        Ok((staged, Expected::new(root, pcr0, &config.configuration(), bundle_sha384)))
     })
     .await
 }

@@ -66,8 +66,15 @@ pub struct Status {
     pub message: Option<String>,
     /// Process id of the parent.
     pub pid: u32,
-    /// Process id of the enclave's first program, of backends that have one. Stays when the enclave has ended.
+    /// How the enclave is launched, as in the configuration.
+    pub backend: &'static str,
+    /// Process id of the enclave's first program, or of the machine it is in, of backends that have one. Stays when the
+    /// enclave has ended.
     pub enclave_pid: Option<u32>,
+    /// File with what the console of the last launch printed, of backends that keep one.
+    pub console_log: Option<PathBuf>,
+    /// Socket of the machine's monitor (QMP), of backends that have one; only while it runs.
+    pub qmp: Option<PathBuf>,
     /// The registers of the verified document that are not zero, by index.
     pub pcrs: BTreeMap<u16, Pcr>,
     /// Request id of the KMS call that released, or denied, the age identity.
@@ -117,7 +124,7 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// Makes the directory (0700) if missing, locks it, and writes the first status: `Fetching`.
-    pub fn create(directory: &Path) -> Result<Self, RuntimeDirError> {
+    pub fn create(directory: &Path, backend: &'static str) -> Result<Self, RuntimeDirError> {
         let unusable = |source| RuntimeDirError::Unusable { directory: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
         let lock = private().open(directory.join("lock")).map_err(unusable)?;
@@ -125,7 +132,7 @@ impl StatusFile {
             TryLockError::WouldBlock => RuntimeDirError::InUse { directory: directory.to_owned() },
             TryLockError::Error(source) => unusable(source),
         })?;
-        let file = Self { directory: directory.to_owned(), status: Status::new(), _lock: lock };
+        let file = Self { directory: directory.to_owned(), status: Status::new(backend), _lock: lock };
         file.write().map_err(unusable)?;
         Ok(file)
     }
@@ -150,6 +157,9 @@ impl StatusFile {
         self.update(|status| {
             change(status);
             status.state = state;
+            if matches!(state, State::Stopped | State::Failed) {
+                status.qmp = None;
+            }
             status.history.push(Entered { state, unix_ms: unix_ms(SystemTime::now()) });
         });
     }
@@ -191,14 +201,17 @@ impl StatusFile {
 }
 
 impl Status {
-    fn new() -> Self {
+    fn new(backend: &'static str) -> Self {
         let entered = Entered { state: State::Fetching, unix_ms: unix_ms(SystemTime::now()) };
         Self {
             state: State::Fetching,
             reason: None,
             message: None,
             pid: std::process::id(),
+            backend,
             enclave_pid: None,
+            console_log: None,
+            qmp: None,
             pcrs: BTreeMap::new(),
             kms_request_id: None,
             bundle_sha256: BundleDigests::default(),
@@ -259,7 +272,7 @@ mod tests {
     fn directory_and_file_are_private_and_hold_the_first_state() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("a/run");
-        let _file = StatusFile::create(&directory).unwrap();
+        let _file = StatusFile::create(&directory, "process").unwrap();
         assert_eq!(mode(&directory), 0o700);
         assert_eq!(mode(&directory.join("status.json")), 0o600);
         let status = read(&directory);
@@ -267,12 +280,13 @@ mod tests {
         assert_eq!(status["reason"], serde_json::Value::Null);
         assert_eq!(status["history"][0]["state"], "Fetching");
         assert_eq!(status["pid"], std::process::id());
+        assert_eq!(status["backend"], "process");
     }
 
     #[test]
     fn every_state_is_in_the_history() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = StatusFile::create(directory.path()).unwrap();
+        let mut file = StatusFile::create(directory.path(), "process").unwrap();
         file.enter(State::Serving, |status| status.ingress = Some("127.0.0.1:1".to_owned()));
         file.enter(State::Verifying, |_| {});
         let status = read(directory.path());
@@ -284,7 +298,7 @@ mod tests {
     #[test]
     fn a_failure_names_reason_message_and_request_and_closes_ingress() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = StatusFile::create(directory.path()).unwrap();
+        let mut file = StatusFile::create(directory.path(), "process").unwrap();
         file.update(|status| status.ingress = Some("127.0.0.1:1".to_owned()));
         let mut failed = Failed::new(Reason::Enclave(FailureReason::KmsDenied), "no");
         failed.details.insert("kms_request_id".to_owned(), "r-1".to_owned());
@@ -298,25 +312,40 @@ mod tests {
     }
 
     #[test]
+    fn the_monitor_is_named_only_while_the_machine_runs_and_the_console_log_for_longer() {
+        for end in [State::Stopped, State::Failed] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut file = StatusFile::create(directory.path(), "qemu").unwrap();
+            file.enter(State::Launching, |status| status.console_log = Some("/run/console.log".into()));
+            file.update(|status| status.qmp = Some("/run/vm/qmp.sock".into()));
+            file.enter(State::Draining, |_| {});
+            assert_eq!(read(directory.path())["qmp"], "/run/vm/qmp.sock");
+            file.enter(end, |_| {});
+            assert_eq!(read(directory.path())["qmp"], serde_json::Value::Null);
+            assert_eq!(read(directory.path())["console_log"], "/run/console.log");
+        }
+    }
+
+    #[test]
     fn a_second_parent_in_the_same_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let first = StatusFile::create(directory.path()).unwrap();
-        let message = StatusFile::create(directory.path()).unwrap_err().to_string();
+        let first = StatusFile::create(directory.path(), "process").unwrap();
+        let message = StatusFile::create(directory.path(), "process").unwrap_err().to_string();
         assert!(message.contains("another parent"), "{message}");
         drop(first);
-        StatusFile::create(directory.path()).unwrap();
+        StatusFile::create(directory.path(), "process").unwrap();
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
-        let message = StatusFile::create(Path::new("/proc/none/run")).unwrap_err().to_string();
+        let message = StatusFile::create(Path::new("/proc/none/run"), "process").unwrap_err().to_string();
         assert!(message.contains("/proc/none/run"), "{message}");
     }
 
     #[test]
     fn registers_are_written_by_index_in_hex() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = StatusFile::create(directory.path()).unwrap();
+        let mut file = StatusFile::create(directory.path(), "process").unwrap();
         file.update(|status| {
             status.pcrs.insert(16, Pcr::of_digests(&[[1; 48]]));
         });
@@ -327,7 +356,7 @@ mod tests {
     #[test]
     fn an_archived_document_is_private_and_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let file = StatusFile::create(directory.path()).unwrap();
+        let file = StatusFile::create(directory.path(), "process").unwrap();
         let path = file.archive(b"document").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"document");
         assert_eq!(mode(&path), 0o600);

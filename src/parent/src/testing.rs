@@ -1,6 +1,8 @@
 //! Settings for the tests of this crate.
 
 pub(crate) mod enclave;
+pub(crate) mod machine;
+pub(crate) mod programs;
 pub(crate) mod service;
 
 use std::{fs, path::Path};

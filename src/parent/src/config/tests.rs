@@ -7,6 +7,24 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
 
+/// The line that chooses the other backend.
+const QEMU: &str = "backend = \"qemu\"";
+
+fn process(config: &Config) -> &Process {
+    match &config.enclave.backend {
+        Backend::Process(process) => process,
+        Backend::Qemu(_) => panic!("another backend"),
+    }
+}
+
+/// The machine of a configuration that chooses it.
+fn qemu(text: &str) -> Qemu {
+    match parse(text).unwrap().enclave.backend {
+        Backend::Qemu(machine) => machine,
+        Backend::Process(_) => panic!("another backend"),
+    }
+}
+
 /// The example with one line replaced; the line has to be there.
 fn example_with(line_starts_with: &str, replacement: &str) -> String {
     assert!(EXAMPLE.lines().any(|line| line.starts_with(line_starts_with)), "no line {line_starts_with}");
@@ -25,11 +43,72 @@ fn refusal(line_starts_with: &str, replacement: &str, key: &str) -> String {
 #[test]
 fn the_documented_example_is_accepted_and_its_values_are_read() {
     let config = parse(EXAMPLE).unwrap();
-    assert_eq!(config.enclave.backend, Backend::Process);
+    assert!(matches!(config.enclave.backend, Backend::Process(_)));
     assert_eq!(config.bundle.sha256[..2], [0x9f, 0x86]);
     assert_eq!(config.kms_upstream().to_string(), "tcp:kms.eu-central-1.amazonaws.com:443");
     assert_eq!(config.ingress().to_string(), "tcp:0.0.0.0:50051");
     assert_eq!(config.boot_timeout(), Duration::from_mins(2));
+}
+
+#[test]
+fn the_documented_example_serves_for_the_other_backend_as_well() {
+    let machine = qemu(&example_with("backend", QEMU));
+    assert_eq!(machine.image, Path::new("/etc/nitro-sign/image.eif"));
+    assert_eq!(machine.qemu.program, Path::new("/etc/nitro-sign/bin/qemu-system-x86_64"));
+    assert_eq!(machine.vsock_device.program, Path::new("/etc/nitro-sign/bin/vhost-device-vsock"));
+    assert_eq!(machine.nsm_device.program, Path::new("/etc/nitro-sign/bin/emulator"));
+    assert_eq!(machine.nsm_device.arguments[0], "nsm-device");
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_the_machine() {
+    let shown = qemu(&example_with("backend", QEMU));
+    let optional = ["memory_mib", "guest_cid", "extra_command_line"];
+    let short: Vec<_> =
+        EXAMPLE.lines().filter(|line| !optional.iter().any(|key| line.starts_with(key))).collect();
+    let defaults = qemu(&short.join("\n").replace("backend = \"process\"", QEMU));
+    assert_eq!((defaults.memory_mib, defaults.guest_cid), (512, 16));
+    assert_eq!((shown.memory_mib, shown.guest_cid), (defaults.memory_mib, defaults.guest_cid));
+    assert_eq!(shown.extra_command_line, defaults.extra_command_line);
+}
+
+#[test]
+fn only_the_table_of_the_chosen_backend_is_needed() {
+    let (before, tables) = EXAMPLE.split_once("[enclave.process]").unwrap();
+    let (process, rest) = tables.split_once("[enclave.qemu]").unwrap();
+    let (machine, after) = rest.split_once("[ciphertexts]").unwrap();
+    let process = format!("{before}[enclave.process]{process}[ciphertexts]{after}");
+    let machine = format!("{before}[enclave.qemu]{machine}[ciphertexts]{after}");
+    parse(&process).unwrap();
+    qemu(&machine.replace("backend = \"process\"", QEMU));
+    let message = parse(&machine).unwrap_err().to_string();
+    assert!(message.contains("needs [enclave.process]"), "{message}");
+    let message = parse(&process.replace("backend = \"process\"", QEMU)).unwrap_err().to_string();
+    assert!(message.contains("needs [enclave.qemu]"), "{message}");
+}
+
+#[test]
+fn the_files_are_those_of_the_chosen_backend() {
+    let keys = |text: &str| {
+        let config = parse(text).unwrap();
+        config
+            .files()
+            .into_iter()
+            .map(|(key, _)| key)
+            .filter(|key| key.starts_with("enclave."))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        keys(&example_with("backend", QEMU)),
+        [
+            "enclave.qemu.image",
+            "enclave.qemu.qemu",
+            "enclave.qemu.vsock_device",
+            "enclave.qemu.nsm_device",
+            "enclave.attestation_root"
+        ]
+    );
+    assert!(keys(EXAMPLE).iter().all(|key| !key.starts_with("enclave.qemu")));
 }
 
 #[test]
@@ -49,9 +128,10 @@ fn the_example_shows_the_defaults_of_what_may_be_left_out() {
 fn relative_paths_are_relative_to_the_file() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.runtime_dir, Path::new("/run/nitro-sign"));
-    assert_eq!(config.enclave.process.enclave, Path::new("/etc/nitro-sign/bin/enclave"));
-    assert_eq!(config.enclave.process.hypervisor[0], "/etc/nitro-sign/bin/emulator");
-    assert_eq!(config.enclave.process.hypervisor[1], "nsm");
+    let programs = process(&config);
+    assert_eq!(programs.enclave, Path::new("/etc/nitro-sign/bin/enclave"));
+    assert_eq!(programs.hypervisor.program, Path::new("/etc/nitro-sign/bin/emulator"));
+    assert_eq!(programs.hypervisor.arguments[0], "nsm");
     assert_eq!(config.ciphertexts.bundle, Path::new("/etc/nitro-sign/service_key_shares.json.age"));
     assert_eq!(config.kms.credentials_file, Path::new("/etc/nitro-sign/credentials.json"));
     assert_eq!(config.enclave.attestation_root, Root::Pem("/etc/nitro-sign/authority/root.pem".into()));
@@ -61,7 +141,7 @@ fn relative_paths_are_relative_to_the_file() {
 fn a_file_named_without_a_directory_is_in_the_working_directory() {
     let config = Config::parse(EXAMPLE, Path::new("parent.toml")).unwrap();
     let here = std::env::current_dir().unwrap();
-    assert_eq!(config.enclave.process.config, here.join("enclave.toml"));
+    assert_eq!(process(&config).config, here.join("enclave.toml"));
 }
 
 #[test]
@@ -78,9 +158,16 @@ fn the_configuration_for_the_enclave_has_every_measured_value() {
 
 #[test]
 fn an_unknown_key_is_refused_by_name_in_every_table() {
-    for table in
-        ["[enclave]", "[enclave.process]", "[ciphertexts]", "[bundle]", "[kms]", "[ingress]", "[limits]"]
-    {
+    for table in [
+        "[enclave]",
+        "[enclave.process]",
+        "[enclave.qemu]",
+        "[ciphertexts]",
+        "[bundle]",
+        "[kms]",
+        "[ingress]",
+        "[limits]",
+    ] {
         let message = refusal(table, &format!("{table}\nregoin = \"x\""), "regoin");
         assert!(message.contains("unknown field"), "{table}: {message}");
     }
@@ -101,6 +188,7 @@ fn values_of_the_wrong_form_are_refused_with_what_is_expected() {
     assert!(refusal("upstream", "upstream = \"kms.example:0\"", "upstream").contains("host:port"));
     assert!(refusal("backend", "backend = \"docker\"", "backend").contains("process"));
     refusal("pcr0", "pcr0 = \"12\"", "pcr0");
+    assert!(refusal("hypervisor", "hypervisor = []", "hypervisor").contains("a program and its arguments"));
 }
 
 #[test]
@@ -112,8 +200,28 @@ fn values_out_of_range_are_refused_under_the_key_of_this_file() {
     refusal("session_deadline_ms", "session_deadline_ms = 1", "`limits.session_deadline_ms`");
     assert!(refusal("boot_timeout_ms", "boot_timeout_ms = 999", "`limits.boot_timeout_ms`").contains("1000"));
     refusal("epoch", "epoch = 0", "`bundle.epoch`");
-    refusal("hypervisor", "hypervisor = []", "`enclave.process.hypervisor`");
+    refusal("hypervisor", "hypervisor = [\"\"]", "`enclave.process.hypervisor`");
     refusal("identity", "identity = \"\"", "`ciphertexts.identity`");
+}
+
+#[test]
+fn values_of_the_machine_out_of_range_are_refused() {
+    let refusal = |line: &str, replacement: &str, key: &str| {
+        let text = example_with(line, replacement).replace("backend = \"process\"", QEMU);
+        let message = parse(&text).unwrap_err().to_string();
+        assert!(message.contains(key), "{message}");
+        message
+    };
+    assert!(refusal("memory_mib", "memory_mib = 63", "`enclave.qemu.memory_mib`").contains("64 to"));
+    refusal("memory_mib", "memory_mib = 4294967295", "`enclave.qemu.memory_mib`");
+    assert!(refusal("guest_cid", "guest_cid = 2", "`enclave.qemu.guest_cid`").contains("3 or more"));
+    refusal("guest_cid", "guest_cid = 4294967295", "`enclave.qemu.guest_cid`");
+    let long = format!("extra_command_line = \"{}\"", "x".repeat(513));
+    for extra in [&long, "extra_command_line = \"a\\nb\"", "extra_command_line = \"\u{e9}\""] {
+        refusal("extra_command_line", extra, "`enclave.qemu.extra_command_line`");
+    }
+    refusal("image", "image = \"\"", "`enclave.qemu.image`");
+    refusal("vsock_device", "vsock_device = []", "a program and its arguments");
 }
 
 #[test]

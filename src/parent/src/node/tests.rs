@@ -10,7 +10,7 @@ use crate::{
 async fn verified() -> (tempfile::TempDir, Node, Service) {
     let Setting { directory, config, backend } = setting(Script::Honest);
     let config = Arc::new(config);
-    let mut status = StatusFile::create(&config.runtime_dir).unwrap();
+    let mut status = StatusFile::create(&config.runtime_dir, "fake").unwrap();
     let (guest, expected) = launch(&config, Arc::new(backend), &mut status).await.unwrap();
     let mut node = Node::new(config, guest, expected, status);
     let service = node.unseal().await.unwrap();

@@ -10,7 +10,13 @@ use tokio::{
 };
 
 use super::*;
-use crate::testing::enclave::{Script, Setting, image, setting};
+use crate::{
+    backend, config,
+    testing::{
+        enclave::{Script, Setting, image, setting},
+        machine::{self, machine, shell},
+    },
+};
 
 /// Far more than anything here takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -205,6 +211,40 @@ async fn an_enclave_that_never_becomes_ready_runs_out_of_time() {
     let (failed, status) = start(setting).failed().await;
     assert_eq!(failed.reason, Reason::Timeout);
     assert_eq!(states(&status).last(), Some(&"Failed"));
+}
+
+#[tokio::test]
+async fn an_enclave_without_a_sign_of_life_is_given_up_before_the_boot_timeout() {
+    let running = start(setting(Script::Silent));
+    running.until("Launching").await;
+    while running.status()["enclave_pid"].is_null() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // From here on time passes as soon as nothing else happens.
+    tokio::time::pause();
+    let Outcome::Failed(failed) = running.task.await.unwrap().unwrap() else { panic!("it stopped") };
+    assert_eq!(failed.reason, Reason::LaunchFailed);
+    assert!(failed.message.contains("no heartbeat for 60 s"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_made_is_a_failed_launch_and_its_console_log_is_named() {
+    let Setting { directory, mut config, .. } = setting(Script::Honest);
+    let mut machine = machine(directory.path());
+    machine.qemu = shell("echo 'early console'; echo \"no such device\" >&2; exit 1");
+    config.enclave.pcr0 = machine::image().measurements().pcr0;
+    config.enclave.backend = config::Backend::Qemu(machine);
+    let backend = backend::of(&config);
+    let outcome = timeout(PATIENCE, run(config, backend, std::future::pending())).await.unwrap().unwrap();
+    assert_eq!(outcome.exit_code(), 3);
+    let status = status(directory.path());
+    assert_eq!((&status["backend"], &status["reason"]), (&"qemu".into(), &"LaunchFailed".into()));
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("no such device") && message.contains("early console"), "{message}");
+    assert_eq!(status["qmp"], Value::Null);
+    let log = std::fs::read_to_string(status["console_log"].as_str().unwrap()).unwrap();
+    assert_eq!(log, "early console\n");
+    assert!(!directory.path().join("run/vm").exists());
 }
 
 #[tokio::test]

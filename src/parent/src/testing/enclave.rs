@@ -26,7 +26,7 @@ use vsock::{Dial, Peer};
 
 use super::{config_in, service::FakeService};
 use crate::{
-    backend::{Backend, BackendError, Launched},
+    backend::{Backend, BackendError, Launched, Staged},
     config::Config,
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Script {
     Honest,
     /// Ends at once.
     Ends,
+    /// Comes up, but never gives a sign of life.
+    Silent,
     /// Comes up, but never becomes ready.
     Hangs,
     /// Unsealing is denied.
@@ -99,9 +101,10 @@ pub(crate) fn image() -> Measurements {
 }
 
 /// Launches fake enclaves.
+#[derive(Clone)]
 pub(crate) struct FakeBackend {
     pub(crate) socket: PathBuf,
-    pub(crate) authority: TestAuthority,
+    pub(crate) authority: Arc<TestAuthority>,
     pub(crate) script: Script,
     /// The moment for what a script does later.
     pub(crate) now: Arc<Notify>,
@@ -122,21 +125,35 @@ pub(crate) fn setting(script: Script) -> Setting {
     config.enclave.pcr0 = image().pcr0;
     std::fs::create_dir_all(&config.runtime_dir).unwrap();
     let socket = config.runtime_dir.join("vm.vsock");
-    let backend = FakeBackend { socket, authority, script, now: Arc::default() };
+    let backend = FakeBackend { socket, authority: authority.into(), script, now: Arc::default() };
     Setting { directory, config, backend }
 }
 
-#[async_trait]
 impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
     fn measure(&self) -> Result<Measurements, BackendError> {
         Ok(image())
     }
 
-    async fn prepare(&self) -> Result<Peer, BackendError> {
-        Ok(Peer::Unix { path: self.socket.clone() })
+    fn stage(&self) -> Result<Box<dyn Staged>, BackendError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Staged for FakeBackend {
+    fn measurements(&self) -> Measurements {
+        image()
     }
 
-    async fn launch(&self) -> Result<Box<dyn Launched>, BackendError> {
+    fn peer(&self) -> Peer {
+        Peer::Unix { path: self.socket.clone() }
+    }
+
+    async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
         let measured = match self.script {
             Script::OtherImage => Measurements { pcr0: Pcr::measure(&[b"other"]), ..image() },
             _ => image(),
@@ -189,8 +206,10 @@ struct FakeEnclave {
 
 impl FakeEnclave {
     async fn run(self) {
-        if self.script == Script::Ends {
-            return;
+        match self.script {
+            Script::Ends => return,
+            Script::Silent => std::future::pending().await,
+            _ => {}
         }
         self.heartbeat().await;
         let mut client = dial(&self.guest).await;

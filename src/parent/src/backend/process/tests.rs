@@ -1,12 +1,12 @@
-use std::{os::unix::fs::PermissionsExt as _, time::Instant};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use tokio::time::sleep;
 
 use super::*;
-use crate::testing::config_in;
-
-const READY: &str = r#"echo '{"ready":true,"pcrs":{}}'; "#;
-const FOR_EVER: &str = "sleep 1000 & wait";
+use crate::{
+    config::Invocation,
+    testing::programs::{FOR_EVER, READY, content, ends, runs},
+};
 
 struct Setting {
     directory: tempfile::TempDir,
@@ -16,27 +16,27 @@ struct Setting {
 /// Shell scripts for the hypervisor and the enclave.
 fn setting(hypervisor: &str, enclave: &str) -> Setting {
     let directory = tempfile::tempdir().unwrap();
-    let mut config = config_in(directory.path());
-    config.enclave.process.hypervisor =
-        vec![script(directory.path(), "hypervisor", hypervisor), "nsm".into()];
-    script(directory.path(), "enclave", enclave);
-    fs::create_dir(&config.runtime_dir).unwrap();
-    Setting { backend: ProcessBackend::new(&config), directory }
-}
-
-fn script(directory: &Path, name: &str, text: &str) -> String {
-    let path = directory.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-    path.to_str().unwrap().to_owned()
+    let path = |name| directory.path().join(name);
+    for name in ["sign-service", "enclave.toml"] {
+        fs::write(path(name), name).unwrap();
+    }
+    for (name, text) in [("hypervisor", hypervisor), ("enclave", enclave)] {
+        fs::write(path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let hypervisor = Invocation { program: path("hypervisor"), arguments: vec!["nsm".to_owned()] };
+    let (sign_service, config) = (path("sign-service"), path("enclave.toml"));
+    let programs = Process { enclave: path("enclave"), sign_service, config, hypervisor };
+    let backend = ProcessBackend::new(programs, &path("run"));
+    fs::create_dir(path("run")).unwrap();
+    Setting { directory, backend }
 }
 
 impl Setting {
     async fn launch(&self) -> Result<Box<dyn Launched>, BackendError> {
-        self.backend.prepare().await?;
         // A file written a moment ago may be held open by a child that another test is forking ("text file busy").
         for _ in 0..100 {
-            match self.backend.launch().await {
+            match self.backend.stage()?.launch().await {
                 Err(BackendError::Start { source, .. })
                     if source.kind() == io::ErrorKind::ExecutableFileBusy =>
                 {
@@ -53,31 +53,7 @@ impl Setting {
     }
 
     async fn content(&self, name: &str) -> String {
-        for _ in 0..500 {
-            if let Ok(content) = fs::read_to_string(self.path(name))
-                && content.ends_with('\n')
-            {
-                return content;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        panic!("no {name}")
-    }
-}
-
-/// Whether a process runs; a zombie does not.
-fn runs(pid: &str) -> bool {
-    match fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
-        Ok(stat) => !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
-        Err(_) => false,
-    }
-}
-
-async fn ends(pid: &str) {
-    let started = Instant::now();
-    while runs(pid) {
-        assert!(started.elapsed() < Duration::from_secs(20), "process {pid} still runs");
-        sleep(Duration::from_millis(10)).await;
+        content(&self.path(name)).await
     }
 }
 
@@ -138,6 +114,7 @@ async fn a_dropped_enclave_is_a_dead_enclave() {
     let pid = setting.content("pid").await;
     drop(launched);
     ends(&pid).await;
+    assert!(!setting.path("").exists());
 }
 
 #[tokio::test]
@@ -164,7 +141,7 @@ async fn a_hypervisor_that_does_not_become_ready_is_a_failed_launch() {
         (r#"echo '{"ready":false}'; sleep 1000"#, "ready"),
     ] {
         let error = setting(script, FOR_EVER).launch().await.err().unwrap();
-        assert!(matches!(error, BackendError::Hypervisor { .. }), "{error}");
+        assert!(matches!(error, BackendError::NotReady { .. }), "{error}");
         assert!(error.to_string().contains(problem), "{error}");
     }
 }
@@ -172,9 +149,16 @@ async fn a_hypervisor_that_does_not_become_ready_is_a_failed_launch() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
     let setting = setting(&format!("{READY} {FOR_EVER}"), "");
-    fs::remove_file(setting.directory.path().join("enclave")).unwrap();
-    let error = setting.launch().await.err().unwrap();
+    let staged = setting.backend.stage().unwrap();
+    fs::remove_file(setting.directory.path().join("hypervisor")).unwrap();
+    let error = staged.launch().await.err().unwrap();
     assert!(matches!(error, BackendError::Start { .. }));
-    assert!(error.to_string().contains("enclave.process"), "{error}");
-    assert!(setting.backend.measure().unwrap_err().to_string().contains("enclave"));
+    assert!(error.to_string().contains("`enclave.process.hypervisor`"), "{error}");
+    assert!(!setting.path("").exists());
+
+    fs::remove_file(setting.directory.path().join("enclave")).unwrap();
+    let error = setting.backend.stage().err().unwrap();
+    assert!(matches!(error, BackendError::Measure(_)));
+    assert!(error.to_string().contains("enclave"), "{error}");
+    assert!(setting.backend.measure().is_err());
 }

@@ -1,0 +1,51 @@
+//! The configuration of a machine whose programs are shell scripts.
+
+use std::path::Path;
+
+use eif::{Architecture, BuildMetadata, Image, Metadata};
+
+use super::programs::{FOR_EVER, READY};
+use crate::config::{Invocation, Qemu};
+
+/// An image that is well formed, and boots nowhere.
+pub(crate) fn image() -> Image {
+    Image {
+        architecture: Architecture::X86_64,
+        kernel: b"kernel".to_vec(),
+        command_line: "console=ttyS0".to_owned(),
+        ramdisks: vec![b"runtime".to_vec(), b"application".to_vec()],
+        metadata: Metadata {
+            image_name: "test".to_owned(),
+            image_version: "1".to_owned(),
+            build_metadata: BuildMetadata {
+                build_time: "1970-01-01T00:00:00Z".to_owned(),
+                build_tool: "test".to_owned(),
+                build_tool_version: "1".to_owned(),
+                operating_system: "Linux".to_owned(),
+                kernel_version: "6.12".to_owned(),
+            },
+            docker_info: serde_json::json!({}),
+            custom_metadata: serde_json::json!({}),
+        },
+    }
+}
+
+/// A machine with [`image`] as `directory/image.eif`, and programs that run for ever.
+pub(crate) fn machine(directory: &Path) -> Qemu {
+    let path = directory.join("image.eif");
+    image().write(std::fs::File::create(&path).unwrap()).unwrap();
+    Qemu {
+        image: path,
+        qemu: shell(FOR_EVER),
+        vsock_device: shell(&format!(": > vhost.sock; {FOR_EVER}")),
+        nsm_device: shell(&format!("{READY} {FOR_EVER}")),
+        memory_mib: 64,
+        guest_cid: 16,
+        extra_command_line: String::new(),
+    }
+}
+
+/// A program that is this script; what the backend appends are its arguments.
+pub(crate) fn shell(script: &str) -> Invocation {
+    Invocation { program: "/bin/sh".into(), arguments: ["-c", script, "program"].map(str::to_owned).into() }
+}

@@ -1,5 +1,12 @@
 //! `cargo xtask COMMAND`: what a developer or a CI runner does with the workspace.
 
+mod apt;
+mod command;
+mod image;
+mod kernel;
+mod packages;
+mod programs;
+mod qemu;
 mod steps;
 
 use std::process::ExitCode;
@@ -15,9 +22,16 @@ cargo xtask COMMAND
              --accounts N  accounts of each scheme (default 3)
              --keep        leave it running and print how to sign with curl
   test [FILTER]
-           All checks: format, lints, dependencies, programs, tests. FILTER runs only the tests of that name.
+           All checks: format, lints, dependencies, programs, image, tests. FILTER runs only the tests of that name.
   build    The programs for the demo and the tests, with the software NSM, in target/debug.
   release  The programs that run inside the enclave, static, without the software NSM.
+  image [--config FILE] [--out DIR]
+           The enclave image, its PCRs and what it was made of, in target/image.
+             --config FILE  another enclave.toml than nix/enclave.toml
+             --out DIR      another directory than target/image
+  image --check
+           Build the image here and again, from nothing, in another directory; compare the bytes; print the PCRs.
+  qemu     QEMU and the vsock device that `vm` needs, in target/qemu and target/tools: nothing is installed.
   advisories
            Check the dependencies against the RustSec database (needs the network).
 ";
@@ -44,6 +58,8 @@ fn run() -> Result<()> {
         ("test", [filter]) => steps::test(Some(filter)),
         ("build", []) => steps::build(),
         ("release", []) => steps::release(),
+        ("image", options) => image::command(options),
+        ("qemu", []) => qemu::command(),
         ("advisories", []) => steps::advisories(),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}");

@@ -1,0 +1,96 @@
+//! Programs and headers of the operating system that a command needs, and the Debian packages they come in.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Result, bail};
+
+use crate::command::{on_path, run};
+
+/// A Debian package, and what shows that it, or another system's equivalent, is there.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) proof: Proof,
+}
+
+pub(crate) enum Proof {
+    Program(&'static str),
+    Header(&'static str),
+}
+
+pub(crate) const fn program(name: &'static str, program: &'static str) -> Package {
+    Package { name, proof: Proof::Program(program) }
+}
+
+pub(crate) const fn header(name: &'static str, header: &'static str) -> Package {
+    Package { name, proof: Proof::Header(header) }
+}
+
+impl Package {
+    fn is_there(&self) -> bool {
+        match self.proof {
+            Proof::Program(program) => on_path(program).is_some(),
+            Proof::Header(header) => Command::new("cc")
+                .args(["-E", "-x", "c", "-include", header, "/dev/null", "-o", "/dev/null"])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
+        }
+    }
+}
+
+/// Checks that all of it is there. What is missing is installed where that is possible without asking anybody: by root on
+/// Debian, which is what a CI runner is. Otherwise the error has the one command to type.
+pub(crate) fn need(packages: &[Package]) -> Result<()> {
+    let missing = missing(packages);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if !(is_root() && on_path("apt-get").is_some()) {
+        bail!("not installed: {}. On Debian: {install}", missing.join(", "));
+    }
+    eprintln!("==> missing on this machine: {}", missing.join(", "));
+    if apt_get(&install).is_err() {
+        // A fresh container has no package lists.
+        apt_get("apt-get update")?;
+        apt_get(&install)?;
+    }
+    let still = self::missing(packages);
+    if !still.is_empty() {
+        bail!("still not there after `{install}`: {}", still.join(", "));
+    }
+    Ok(())
+}
+
+pub(crate) fn apt_get(line: &str) -> Result<()> {
+    eprintln!("==> {line}");
+    run(Command::new("sh").args(["-c", line]).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages.iter().filter(|package| !package.is_there()).map(|package| package.name).collect()
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_is_missing() {
+        let packages = [
+            program("dash", "sh"),
+            program("no-such-package", "no-such-program"),
+            header("libc6-dev", "stdio.h"),
+            header("no-such-library-dev", "no/such/header.h"),
+        ];
+        assert_eq!(missing(&packages), ["no-such-package", "no-such-library-dev"]);
+    }
+}

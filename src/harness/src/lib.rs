@@ -8,6 +8,7 @@ mod kms_admin;
 pub mod memory;
 mod node;
 mod program;
+pub mod qmp;
 pub mod report;
 mod signature;
 mod world;

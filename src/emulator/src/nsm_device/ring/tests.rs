@@ -222,7 +222,7 @@ fn a_ring_outside_of_memory_is_an_error() {
     queue.try_set_avail_ring_address(GuestAddress(OUTSIDE)).unwrap();
     assert!(matches!(serve(&mut queue, &memory, turn_around), Err(Error::GuestMemory(_))));
     let mut driver = Driver::new(&memory);
-    for address in [OUTSIDE, u64::MAX & !3] {
+    for address in [OUTSIDE, !3] {
         let mut queue = driver.queue();
         queue.try_set_used_ring_address(GuestAddress(address)).unwrap();
         driver.request(b"abc", 16);

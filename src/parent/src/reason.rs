@@ -15,7 +15,7 @@ pub enum Reason {
     MeasurementMismatch,
     /// A socket cannot be listened at: it is in use, or not allowed. Transient.
     SocketUnavailable,
-    /// The enclave cannot be started. Transient.
+    /// The enclave cannot be started, or gives no sign of life. Transient.
     LaunchFailed,
     /// The enclave ended without naming a reason. Transient.
     EnclaveExited,

@@ -1,6 +1,6 @@
 //! A run: from the ciphertexts to a verified enclave that serves, and to its end.
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use api::control::FailureReason;
 use tokio::{
@@ -46,7 +46,7 @@ impl Outcome {
 /// Whatever fails, the enclave is gone and ingress is closed when this returns, and `status.json` says why. Nothing is
 /// launched a second time: exit code 3 tells the service manager that another run may help.
 ///
-/// Call it on the runtime's main task: see [`crate::backend::process`].
+/// Call it on the runtime's main task: see [`crate::backend::Staged::launch`].
 ///
 /// # Errors
 /// If `runtime_dir` cannot be used: then there is no `status.json` to tell it in.
@@ -113,7 +113,10 @@ pub(crate) async fn launch(
         status.enclave_pid = guest.pid();
         status.qmp = guest.qmp();
     });
-    guest.alive().await?;
+    if let Err(failed) = guest.alive().await {
+        guest.end(Duration::ZERO).await;
+        return Err(failed);
+    }
     status.took("launch", started.elapsed());
     Ok((guest, expected))
 }

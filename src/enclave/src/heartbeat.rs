@@ -1,23 +1,26 @@
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use api::control::FailureReason;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
+    time::{sleep, timeout},
 };
-use vsock::Peer;
+use vsock::{Endpoint, Peer, Stream};
 
 use crate::error::BootError;
 
 /// What the Nitro hypervisor's tools expect from an enclave that has come up, and answer with.
 const BEAT: u8 = 0xb7;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A parent listens before it starts an enclave; the second attempt is for a connection that was lost on the way.
+const ATTEMPTS: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Tells the parent that the enclave runs, and waits for its answer.
 pub(crate) async fn beat(parent: &Peer) -> Result<(), BootError> {
     let endpoint = parent.port(api::ports::HEARTBEAT);
     let answer = timeout(ANSWER_TIMEOUT, async {
-        let mut stream = vsock::connect(&endpoint).await?;
+        let mut stream = dial(&endpoint).await?;
         stream.write_all(&[BEAT]).await?;
         stream.flush().await?;
         stream.read_u8().await
@@ -29,6 +32,16 @@ pub(crate) async fn beat(parent: &Peer) -> Result<(), BootError> {
         return Err(failed(&format!("the parent answered {answer:#04x}; expected {BEAT:#04x}")));
     }
     Ok(())
+}
+
+async fn dial(endpoint: &Endpoint) -> io::Result<Stream> {
+    for _ in 1..ATTEMPTS {
+        if let Ok(stream) = vsock::connect(endpoint).await {
+            return Ok(stream);
+        }
+        sleep(PAUSE).await;
+    }
+    vsock::connect(endpoint).await
 }
 
 fn failed(problem: &str) -> BootError {
@@ -70,6 +83,20 @@ mod tests {
     #[tokio::test]
     async fn a_parent_that_hangs_up_is_unreachable() {
         assert_eq!(beat_with_answer(&[]).await.unwrap_err().reason, FailureReason::ParentUnreachable);
+    }
+
+    #[tokio::test]
+    async fn a_parent_that_listens_a_moment_late_is_tried_again() {
+        let sockets = Sockets::new();
+        let path = sockets.of_port(api::ports::HEARTBEAT);
+        let parent = tokio::spawn(async move {
+            sleep(PAUSE / 2).await;
+            let (mut stream, _) = UnixListener::bind(path).unwrap().accept().await.unwrap();
+            let beat = stream.read_u8().await.unwrap();
+            stream.write_all(&[beat]).await.unwrap();
+        });
+        beat(&sockets.peer()).await.unwrap();
+        parent.await.unwrap();
     }
 
     #[tokio::test]

@@ -46,7 +46,8 @@ fn failed(step: &'static str, mut error: BootError, facts: Facts) -> BootError {
     error
 }
 
-fn unix_milliseconds() -> u64 {
+/// The time by this machine's clock.
+pub(crate) fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::{BootError, because};
 
 /// Name of the plaintext file in the work directory.
-const NAME: &str = "service_key_shares.json";
+pub(crate) const NAME: &str = "service_key_shares.json";
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Makes the work directory, or checks that the one which is there is closed to everybody else. Returns its absolute
@@ -54,11 +54,10 @@ pub(crate) struct KeyFile {
 
 impl KeyFile {
     /// Makes the empty file, mode 0600. What an enclave that was killed left there is destroyed first.
-    pub(crate) fn create(work_dir: &Path) -> io::Result<Self> {
-        let path = work_dir.join(NAME);
-        remove_leftover(&path)?;
-        let file = create_new(&path)?;
-        Ok(Self { path, file: Some(file) })
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        remove_leftover(path)?;
+        let file = create_new(path)?;
+        Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn destroying_overwrites_every_byte_and_removes_the_name() {
         let dir = work_dir();
-        let mut key_file = KeyFile::create(dir.path()).unwrap();
+        let mut key_file = KeyFile::create(&dir.path().join(NAME)).unwrap();
         let secret = vec![0x5a; ZEROS.len() * 2 + 17];
         key_file.write_all(&secret).unwrap();
         // A second name keeps the content readable after the first one is gone.
@@ -179,7 +178,7 @@ mod tests {
         let dir = work_dir();
         let witness = dir.path().join("witness");
         {
-            let mut key_file = KeyFile::create(dir.path()).unwrap();
+            let mut key_file = KeyFile::create(&dir.path().join(NAME)).unwrap();
             key_file.write_all(b"secret").unwrap();
             fs::hard_link(key_file.path(), &witness).unwrap();
         }
@@ -190,14 +189,14 @@ mod tests {
     #[test]
     fn only_its_owner_may_read_it() {
         let dir = work_dir();
-        let key_file = KeyFile::create(dir.path()).unwrap();
+        let key_file = KeyFile::create(&dir.path().join(NAME)).unwrap();
         assert_eq!(fs::metadata(key_file.path()).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 
     #[test]
     fn what_was_written_reads_back_whole() {
         let dir = work_dir();
-        let mut key_file = KeyFile::create(dir.path()).unwrap();
+        let mut key_file = KeyFile::create(&dir.path().join(NAME)).unwrap();
         key_file.write_all(b"{\"version\":").unwrap();
         key_file.write_all(b"1}").unwrap();
         assert_eq!(key_file.read().unwrap().as_slice(), b"{\"version\":1}");
@@ -211,7 +210,7 @@ mod tests {
         let witness = dir.path().join("witness");
         fs::hard_link(&leftover, &witness).unwrap();
 
-        let key_file = KeyFile::create(dir.path()).unwrap();
+        let key_file = KeyFile::create(&dir.path().join(NAME)).unwrap();
 
         assert_eq!(fs::read(witness).unwrap(), [0; 10]);
         assert_eq!(key_file.read().unwrap().len(), 0);
@@ -223,7 +222,7 @@ mod tests {
         let target = dir.path().join("target");
         fs::write(&target, b"somebody's").unwrap();
         symlink(&target, dir.path().join(NAME)).unwrap();
-        assert!(KeyFile::create(dir.path()).is_err());
+        assert!(KeyFile::create(&dir.path().join(NAME)).is_err());
         assert_eq!(fs::read(target).unwrap(), b"somebody's");
     }
 

@@ -16,27 +16,34 @@ mod logging;
 mod measure;
 mod outbox;
 mod parent;
+mod pid1;
 mod scrub;
 mod service;
 mod stop;
 mod supervise;
 mod unseal;
 mod validate;
+mod workload;
 
-use std::{alloc::System, path::PathBuf, process::ExitCode};
+use std::{
+    alloc::System,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use api::control::{FailureReason, Ready, enclave_message::Message};
 use nix::sys::resource::{Resource, setrlimit};
+use vsock::Peer;
 use zeroizing_alloc::ZeroAlloc;
 
 use crate::{
-    config::Config,
+    config::{Config, Workload},
     download::{Boot, Downloads},
     error::{BootError, because},
     journal::Journal,
     outbox::{Outbox, Queue},
     parent::Parent,
-    service::{Service, ServiceConfig},
+    service::{Service, ServiceConfig, ServiceReady},
     stop::Stop,
     supervise::Serving,
 };
@@ -46,41 +53,90 @@ use crate::{
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    let is_pid1 = pid1::is_this_process();
     let (outbox, queue) = outbox::outbox();
     logging::start(outbox.clone());
-    match start(outbox, queue) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the enclave stops");
-            ExitCode::FAILURE
-        }
+    let outcome = start(is_pid1, outbox, queue);
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "the enclave stops");
     }
+    if is_pid1 {
+        // Does not return.
+        pid1::end_machine();
+    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start(outbox: Outbox, queue: Queue) -> Result<(), BootError> {
+fn start(is_pid1: bool, outbox: Outbox, queue: Queue) -> Result<(), BootError> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
         .map_err(because(FailureReason::Internal, "cannot forbid core dumps"))?;
-    let path = std::env::args_os().nth(1).map_or_else(|| config::DEFAULT_PATH.into(), PathBuf::from);
-    let config = Config::load(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(because(FailureReason::Internal, "cannot start the async runtime"))?;
     // On this thread, which lives as long as the process: the service dies with the thread that starts it.
-    runtime.block_on(run(&config, outbox, queue))
+    let outcome = runtime.block_on(async {
+        let journal = Journal::new(outbox.clone());
+        let config = configure(is_pid1, &journal).await;
+        run(is_pid1, config, &journal, outbox, queue).await
+    });
+    // Whatever still runs is not waited for: this may be a machine that nobody else can end.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Sets the machine up, if this is PID 1, and reads the configuration.
+async fn configure(is_pid1: bool, journal: &Journal) -> Result<Config, BootError> {
+    if !is_pid1 {
+        let path = std::env::args_os().nth(1).map_or_else(|| config::DEFAULT_PATH.into(), PathBuf::from);
+        return Config::load(&path);
+    }
+    journal.step("set_up", async |facts| pid1::set_up(facts)).await?;
+    // Arguments come from the kernel, which passes on what it does not know on its own command line.
+    let mut config = Config::load(Path::new(config::DEFAULT_PATH))?;
+    config.parent = pid1::parent(&config.parent)?;
+    Ok(config)
 }
 
 /// The enclave's life: meet the parent, boot, serve, and tell the parent why it ends.
-async fn run(config: &Config, outbox: Outbox, queue: Queue) -> Result<(), BootError> {
+async fn run(
+    is_pid1: bool,
+    config: Result<Config, BootError>,
+    journal: &Journal,
+    outbox: Outbox,
+    queue: Queue,
+) -> Result<(), BootError> {
+    let peer = match &config {
+        Ok(config) => config.parent.clone(),
+        // A machine has a parent to tell, most likely where all have theirs. A process has whoever reads its output.
+        Err(error) if is_pid1 => {
+            tracing::error!(%error, "the enclave cannot boot");
+            config::default_parent()
+        }
+        Err(_) => return config.map(drop),
+    };
     let stop = Stop::on_sigterm().map_err(because(FailureReason::Internal, "cannot listen for SIGTERM"))?;
-    let journal = Journal::new(outbox.clone());
-    journal.step("heartbeat", async |_| heartbeat::beat(&config.parent).await).await?;
+    journal
+        .step("heartbeat", async |facts| {
+            heartbeat::beat(&peer).await?;
+            if is_pid1 {
+                pid1::note_uptime(facts);
+            }
+            Ok(())
+        })
+        .await?;
     let mut parent =
-        journal.step("attach", async |_| Parent::attach(&config.parent, queue, stop.clone()).await).await?;
+        journal.step("attach", async |_| Parent::attach(&peer, queue, stop.clone()).await).await?;
 
-    let outcome = boot_and_serve(config, &journal, &mut parent, &outbox, &stop).await;
-    if let Err(error) = &outcome {
+    let mut outcome = match &config {
+        Ok(config) => boot_and_serve(is_pid1, config, journal, &mut parent, &outbox, &stop).await,
+        Err(_) => config.map(drop),
+    };
+    if let Err(error) = &mut outcome {
+        if is_pid1 {
+            pid1::explain(error);
+        }
         // A parent that is not there any more learns of it by the enclave's end.
         let _ = outbox.send(Message::Failure(error.to_failure()));
     }
@@ -90,25 +146,39 @@ async fn run(config: &Config, outbox: Outbox, queue: Queue) -> Result<(), BootEr
 }
 
 async fn boot_and_serve(
+    is_pid1: bool,
     config: &Config,
     journal: &Journal,
     parent: &mut Parent,
     outbox: &Outbox,
     stop: &Stop,
 ) -> Result<(), BootError> {
+    if is_pid1 {
+        pid1::keep_house(outbox)?;
+    }
     // Dropping the boot half-way is safe: the key file and the service end with the values that stand for them.
     let serving = tokio::select! {
         biased;
         cause = stop.requested() => return cause.during_boot(),
-        serving = boot(config, journal, outbox) => serving?,
+        serving = boot(is_pid1, config, journal, outbox) => serving?,
     };
     supervise::supervise(serving, parent, outbox, stop).await
 }
 
 /// The boot, step by step. The first step that fails ends it, with its reason.
-async fn boot(config: &Config, journal: &Journal, outbox: &Outbox) -> Result<Serving, BootError> {
+async fn boot(
+    is_pid1: bool,
+    config: &Config,
+    journal: &Journal,
+    outbox: &Outbox,
+) -> Result<Serving, BootError> {
     let work_dir = journal.step("prepare", async |_| key_file::prepare_work_dir(&config.work_dir)).await?;
     let nsm = journal.step("open_nsm", async |_| measure::open_nsm(&config.nsm)).await?;
+    if is_pid1 {
+        // Until here nothing was random that has to be: the control channel is not secret.
+        journal.step("seed_entropy", async |facts| pid1::entropy::seed(&*nsm, facts)).await?;
+        journal.step("set_clock", async |facts| pid1::clock::set(&*nsm, facts)).await?;
+    }
     journal.step("check_pcrs", async |facts| measure::refuse_debug_mode(&*nsm, facts)).await?;
 
     let mut downloads = journal.step("connect", async |_| Downloads::connect(&config.parent).await).await?;
@@ -122,7 +192,7 @@ async fn boot(config: &Config, journal: &Journal, outbox: &Outbox) -> Result<Ser
     journal
         .step("measure", async |facts| measure::extend_and_lock(&*nsm, &configuration_bytes, &sealed, facts))
         .await?;
-    let sealed_bundle_sha384 = sealed.sha384;
+    let sealed_sha384 = sealed.sha384;
 
     let recipient = journal.step("attest", async |_| unseal::attest_recipient_key(&*nsm)).await?;
     let envelope = journal
@@ -131,10 +201,11 @@ async fn boot(config: &Config, journal: &Journal, outbox: &Outbox) -> Result<Ser
                 .await
         })
         .await?;
+    let plaintext = config.plaintext(&work_dir);
     let key_file = journal
-        .step("unseal", async |facts| unseal::open_bundle(recipient, &envelope, sealed, &work_dir, facts))
+        .step("unseal", async |facts| unseal::open_bundle(recipient, &envelope, sealed, &plaintext, facts))
         .await?;
-    journal
+    let accounts = journal
         .step("validate", async |facts| validate::check_bundle(&key_file, configuration.epoch, facts))
         .await?;
 
@@ -143,25 +214,60 @@ async fn boot(config: &Config, journal: &Journal, outbox: &Outbox) -> Result<Ser
         listen: config.parent.any().port(api::ports::SIGN),
         nsm: config.nsm.clone(),
         configuration: configuration_bytes,
-        sealed_bundle_sha384,
+        sealed_bundle_sha384: sealed_sha384,
         max_sessions: configuration.max_sessions,
         session_deadline_ms: configuration.session_deadline_ms,
     };
     let (service, ready) = journal
-        .step("start_service", async |_| {
-            let config_file = service_config.write(&work_dir)?;
-            Service::start(&config.sign_service, &config_file, outbox.clone()).await
+        .step("start_service", async |_| match &config.workload {
+            None => start_service(config.sign_service(), &service_config, &work_dir, outbox).await,
+            Some(workload) => start_workload(is_pid1, workload, &config.parent, accounts, outbox).await,
         })
         .await?;
-    journal.step("remove_key_file", async |_| key_file.destroy()).await?;
+    let keeps_key_file = config.workload.as_ref().is_some_and(|workload| workload.keep_key_file);
+    let key_file = if keeps_key_file {
+        Some(key_file)
+    } else {
+        journal.step("remove_key_file", async |_| key_file.destroy()).await?;
+        None
+    };
+    if is_pid1 {
+        journal.step("ready", async |facts| pid1::memory::note(facts)).await?;
+    }
 
-    outbox.send(Message::Ready(Ready {
-        spki_sha256: ready.spki_sha256.to_vec(),
-        accounts: ready.accounts,
-        loaded_at_unix_ms: ready.loaded_at_unix_ms,
-        sealed_bundle_sha384: sealed_bundle_sha384.to_vec(),
-    }))?;
-    Ok(Serving { service, nsm, spki_sha256: ready.spki_sha256 })
+    let spki_sha256 = ready.spki_sha256.clone();
+    outbox.send(Message::Ready(Ready { sealed_bundle_sha384: sealed_sha384.to_vec(), ..ready }))?;
+    Ok(Serving { service, nsm, spki_sha256, _key_file: key_file })
+}
+
+/// The signing service, which says itself what it serves.
+async fn start_service(
+    program: &Path,
+    config: &ServiceConfig,
+    work_dir: &Path,
+    outbox: &Outbox,
+) -> Result<(Service, Ready), BootError> {
+    let config_file = config.write(work_dir)?;
+    let (service, ready) = Service::start(program, &config_file, outbox.clone()).await?;
+    let ServiceReady { spki_sha256, accounts, loaded_at_unix_ms, .. } = ready;
+    let spki_sha256 = spki_sha256.to_vec();
+    Ok((service, Ready { spki_sha256, accounts, loaded_at_unix_ms, ..Ready::default() }))
+}
+
+/// A program in its place, which has no key that could be attested.
+async fn start_workload(
+    is_pid1: bool,
+    workload: &Workload,
+    parent: &Peer,
+    accounts: u64,
+    outbox: &Outbox,
+) -> Result<(Service, Ready), BootError> {
+    if is_pid1 {
+        pid1::loopback::up()
+            .map_err(because(FailureReason::Internal, "cannot bring the loopback interface up"))?;
+    }
+    let service = workload::start(workload, parent, outbox.clone()).await?;
+    Ok((service, Ready { accounts, loaded_at_unix_ms: journal::unix_milliseconds(), ..Ready::default() }))
 }
 
 #[cfg(test)]
@@ -174,6 +280,11 @@ mod tests {
     use super::*;
     use crate::fake_parent::{FakeParent, Serving as ServingParent};
 
+    async fn run_process(config: Result<Config, BootError>) -> Result<(), BootError> {
+        let (outbox, queue) = outbox::outbox();
+        run(false, config, &Journal::new(outbox.clone()), outbox, queue).await
+    }
+
     /// Runs the whole enclave against a fake parent that answers the heartbeat.
     async fn life(fake: &ServingParent, nsm: &str) -> Result<(), BootError> {
         let listener = UnixListener::bind(fake.sockets().of_port(api::ports::HEARTBEAT)).unwrap();
@@ -183,15 +294,10 @@ mod tests {
             stream.write_all(&[beat]).await.unwrap();
         });
         let work_dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            parent: fake.peer(),
-            nsm: nsm.to_owned(),
-            sign_service: "/nonexistent".into(),
-            work_dir: work_dir.path().join("work"),
-            kms_roots_pem: None,
-        };
-        let (outbox, queue) = outbox::outbox();
-        run(&config, outbox, queue).await
+        let mut config = Config::of_process(fake.peer());
+        config.nsm = nsm.to_owned();
+        config.work_dir = work_dir.path().join("work");
+        run_process(Ok(config)).await
     }
 
     #[tokio::test]
@@ -218,16 +324,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_process_without_a_configuration_ends_before_it_has_a_parent() {
+        let error = run_process(Config::load(Path::new("/nonexistent"))).await.unwrap_err();
+        assert_eq!((error.reason, error.step), (FailureReason::ConfigurationInvalid, "boot"));
+    }
+
+    #[tokio::test]
     async fn without_a_parent_the_enclave_ends_at_the_heartbeat() {
-        let config = Config {
-            parent: crate::fake_parent::Sockets::new().peer(),
-            nsm: "device".to_owned(),
-            sign_service: "/nonexistent".into(),
-            work_dir: "/nonexistent".into(),
-            kms_roots_pem: None,
-        };
-        let (outbox, queue) = outbox::outbox();
-        let error = run(&config, outbox, queue).await.unwrap_err();
+        let config = Config::of_process(crate::fake_parent::Sockets::new().peer());
+        let error = run_process(Ok(config)).await.unwrap_err();
         assert_eq!((error.reason, error.step), (FailureReason::ParentUnreachable, "heartbeat"));
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -16,15 +17,16 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
-    process::{Child, ChildStdout, Command},
-    task::JoinHandle,
+    process::{Child, ChildStderr, ChildStdout, Command},
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use vsock::Endpoint;
+use vsock::{Bridge, Endpoint};
 
 use crate::{
     error::{BootError, because},
     outbox::Outbox,
+    pid1::children,
 };
 
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -77,6 +79,8 @@ pub(crate) struct ServiceReady {
 pub(crate) struct Service {
     child: Child,
     logs: JoinHandle<()>,
+    /// Between vsock and a service that knows TCP only; see [`crate::workload`].
+    bridges: JoinSet<io::Error>,
 }
 
 impl Service {
@@ -86,27 +90,12 @@ impl Service {
         config: &Path,
         outbox: Outbox,
     ) -> Result<(Self, ServiceReady), BootError> {
-        let mut command = Command::new(program);
-        command
-            .arg(config)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        end_with_this_process(&mut command);
-        let mut child = command
-            .spawn()
-            .map_err(because(FailureReason::ServiceExited, format!("cannot start {}", program.display())))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(BootError::new(FailureReason::Internal, "the service has no standard streams"));
-        };
-        let mut service = Self { child, logs: tokio::spawn(forward_lines(stderr, outbox)) };
+        let (child, stdout, stderr) = spawn(program, [config])?;
+        let mut service =
+            Self { child, logs: tokio::spawn(forward_lines(stderr, outbox)), bridges: JoinSet::new() };
         let line = match timeout(READY_TIMEOUT, first_line(stdout)).await {
             Ok(line) => line.map_err(because(FailureReason::ServiceExited, "the signing service"))?,
-            Err(_) => {
-                return Err(exited(&format!("it was not ready within {} seconds", READY_TIMEOUT.as_secs())));
-            }
+            Err(_) => return Err(not_ready()),
         };
         match line.as_str() {
             "" => Err(service.ended().await),
@@ -114,9 +103,43 @@ impl Service {
         }
     }
 
+    /// Starts a program with `arguments` and an empty environment. What it writes goes to the parent, line by line.
+    pub(crate) fn start_other(
+        program: &Path,
+        arguments: &[String],
+        outbox: Outbox,
+    ) -> Result<Self, BootError> {
+        let (child, stdout, stderr) = spawn(program, arguments)?;
+        let logs = tokio::spawn(async move {
+            tokio::join!(forward_lines(stdout, outbox.clone()), forward_lines(stderr, outbox));
+        });
+        Ok(Self { child, logs, bridges: JoinSet::new() })
+    }
+
+    /// Waits until `ready` is, which the service's end, or too long a time, fails.
+    pub(crate) async fn ready(&mut self, ready: impl Future<Output = ()>) -> Result<(), BootError> {
+        tokio::select! {
+            ready = timeout(READY_TIMEOUT, ready) => ready.map_err(|_| not_ready()),
+            error = self.ended() => Err(error),
+        }
+    }
+
+    /// Ties a bridge to the service: if either ends, [`Service::ended`] returns.
+    pub(crate) fn add_bridge(&mut self, mut bridge: Bridge) {
+        self.bridges.spawn(async move { bridge.wait().await });
+    }
+
     /// Waits for the service to end, which it should not, and says how it did.
     pub(crate) async fn ended(&mut self) -> BootError {
-        let status = match self.child.wait().await {
+        let status = tokio::select! {
+            biased;
+            status = self.child.wait() => status,
+            Some(ended) = self.bridges.join_next() => {
+                let error = ended.unwrap_or_else(io::Error::other);
+                return BootError::new(FailureReason::Internal, format!("a bridge of the service ended: {error}"));
+            }
+        };
+        let status = match status {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
@@ -145,6 +168,32 @@ impl Service {
 
 fn exited(problem: &str) -> BootError {
     BootError::new(FailureReason::ServiceExited, format!("the signing service: {problem}"))
+}
+
+fn not_ready() -> BootError {
+    exited(&format!("it was not ready within {} seconds", READY_TIMEOUT.as_secs()))
+}
+
+/// Starts the program as a child that does not outlive this process.
+fn spawn(
+    program: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<(Child, ChildStdout, ChildStderr), BootError> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    end_with_this_process(&mut command);
+    let mut child = children::spawn(&mut command)
+        .map_err(because(FailureReason::ServiceExited, format!("cannot start {}", program.display())))?;
+    match (child.stdout.take(), child.stderr.take()) {
+        (Some(stdout), Some(stderr)) => Ok((child, stdout, stderr)),
+        _ => Err(BootError::new(FailureReason::Internal, "the service has no standard streams")),
+    }
 }
 
 /// Empty if the program ends before it writes one.

@@ -1,7 +1,9 @@
 use api::control::{AttestationReply, enclave_message::Message};
 use attestation::Nsm;
 
-use crate::{error::BootError, outbox::Outbox, parent::Parent, service::Service, stop::Stop};
+use crate::{
+    error::BootError, key_file::KeyFile, outbox::Outbox, parent::Parent, service::Service, stop::Stop,
+};
 
 /// What an attestation nonce may have, bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
@@ -10,8 +12,10 @@ const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
 pub(crate) struct Serving {
     pub(crate) service: Service,
     pub(crate) nsm: Box<dyn Nsm>,
-    /// SHA-256 of the service certificate's SubjectPublicKeyInfo.
-    pub(crate) spki_sha256: [u8; 32],
+    /// SHA-256 of the service certificate's SubjectPublicKeyInfo; empty for a workload, which has not told one.
+    pub(crate) spki_sha256: Vec<u8>,
+    /// The plaintext, for a workload that keeps it. Destroyed at the end.
+    pub(crate) _key_file: Option<KeyFile>,
 }
 
 /// Answers the parent and watches the service, until either ends.
@@ -41,10 +45,11 @@ pub(crate) async fn supervise(
     }
 }
 
-/// A document that names the service's key, over the parent's nonce.
-fn attest(nsm: &dyn Nsm, spki_sha256: &[u8; 32], nonce: Vec<u8>) -> AttestationReply {
+/// A document that names the service's key, if it has one that can be named, over the parent's nonce.
+fn attest(nsm: &dyn Nsm, spki_sha256: &[u8], nonce: Vec<u8>) -> AttestationReply {
+    let user_data = (!spki_sha256.is_empty()).then_some(spki_sha256);
     let document = if NONCE_BYTES.contains(&nonce.len()) {
-        nsm.attest(Some(spki_sha256), Some(&nonce), None).map_err(|error| error.to_string())
+        nsm.attest(user_data, Some(&nonce), None).map_err(|error| error.to_string())
     } else {
         Err(format!("a nonce has {} to {} bytes", NONCE_BYTES.start(), NONCE_BYTES.end()))
     };

@@ -12,7 +12,12 @@ async fn serving(script: &str, outbox: &Outbox, directory: &Path) -> Serving {
     let path = directory.join("service.sh");
     fs::write(&path, format!("ready() {{ echo '{READY}'; }}\n{script}\n")).unwrap();
     let (service, ready) = Service::start(Path::new("/bin/sh"), &path, outbox.clone()).await.unwrap();
-    Serving { service, nsm: Box::new(FakeNsm::measured()), spki_sha256: ready.spki_sha256 }
+    Serving {
+        service,
+        nsm: Box::new(FakeNsm::measured()),
+        spki_sha256: ready.spki_sha256.to_vec(),
+        _key_file: None,
+    }
 }
 
 #[tokio::test]

@@ -89,20 +89,20 @@ fn kms_failed(error: &KmsError) -> BootError {
     }
 }
 
-/// Opens the envelope, and with the identity in it the sealed bundle, into the key file.
+/// Opens the envelope, and with the identity in it the sealed bundle, into the key file at `plaintext`.
 ///
 /// The recipient's key and the identity end here, on a thread whose stack is wiped.
 pub(crate) fn open_bundle(
     recipient: Recipient,
     envelope: &[u8],
     sealed: SealedBundle,
-    work_dir: &Path,
+    plaintext: &Path,
     facts: &mut Facts,
 ) -> Result<KeyFile, BootError> {
     let opened = on_wiped_stack(move || {
         let identity = open_identity(&recipient, envelope)?;
         drop(recipient);
-        open_with(&identity, &sealed, work_dir)
+        open_with(&identity, &sealed, plaintext)
     });
     let (key_file, digests) =
         opened.map_err(because(FailureReason::Internal, "cannot unseal on a thread of its own"))??;
@@ -123,10 +123,12 @@ fn open_identity(recipient: &Recipient, envelope: &[u8]) -> Result<Identity, Boo
 fn open_with(
     identity: &Identity,
     sealed: &SealedBundle,
-    work_dir: &Path,
+    plaintext: &Path,
 ) -> Result<(KeyFile, Digests), BootError> {
-    let mut key_file = KeyFile::create(work_dir)
-        .map_err(because(FailureReason::Internal, "cannot make the key file in the work directory"))?;
+    let mut key_file = KeyFile::create(plaintext).map_err(because(
+        FailureReason::Internal,
+        format!("cannot make the key file {}", plaintext.display()),
+    ))?;
     let input =
         sealed.reader().map_err(because(FailureReason::Internal, "cannot read the sealed bundle back"))?;
     // A plaintext is shorter than its age file.

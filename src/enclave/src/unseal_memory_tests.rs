@@ -4,7 +4,10 @@ use std::{fs, io::Read as _, os::unix::fs::FileExt as _};
 
 use secrecy::ExposeSecret as _;
 
-use super::{tests::sealed, *};
+use super::{
+    tests::{plaintext, sealed},
+    *,
+};
 
 /// Keeps what is searched for from being found where it is kept.
 const MASK: u8 = 0x55;
@@ -86,7 +89,7 @@ fn nothing_of_the_identity_is_left_after_the_bundle_is_open() {
         let text = Zeroizing::new(masked_text.iter().map(|byte| byte ^ MASK).collect::<Vec<_>>());
         let identity = Identity::parse(&text).unwrap();
         let while_open = needles.found();
-        (while_open, open_with(&identity, &sealed, work_dir.path()).unwrap().0)
+        (while_open, open_with(&identity, &sealed, &plaintext(&work_dir)).unwrap().0)
     })
     .unwrap();
 

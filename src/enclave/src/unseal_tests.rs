@@ -1,4 +1,4 @@
-use std::{fs, io::Write as _};
+use std::{fs, io::Write as _, path::PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -18,6 +18,10 @@ pub(super) fn sealed(bytes: &[u8], work_dir: &Path) -> SealedBundle {
     }
 }
 
+pub(super) fn plaintext(work_dir: &tempfile::TempDir) -> PathBuf {
+    work_dir.path().join("plaintext")
+}
+
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().count() == 0
 }
@@ -28,7 +32,7 @@ fn the_identity_opens_the_bundle_into_the_key_file() {
     let identity = Identity::generate();
     let bundle = keyshares::seal(PLAINTEXT, &identity.recipient()).unwrap();
     let (key_file, digests) =
-        open_with(&identity, &sealed(&bundle, work_dir.path()), work_dir.path()).unwrap();
+        open_with(&identity, &sealed(&bundle, work_dir.path()), &plaintext(&work_dir)).unwrap();
     assert_eq!(key_file.read().unwrap().as_slice(), PLAINTEXT);
     assert_eq!(digests.plaintext_sha256, digest(&SHA256, PLAINTEXT).as_ref());
 }
@@ -41,7 +45,8 @@ fn a_bundle_altered_anywhere_is_corrupt_and_leaves_no_file() {
     for position in [0, 40, bundle.len() / 2, bundle.len() - 1] {
         let mut altered = bundle.clone();
         altered[position] ^= 1;
-        let error = open_with(&identity, &sealed(&altered, work_dir.path()), work_dir.path()).err().unwrap();
+        let error =
+            open_with(&identity, &sealed(&altered, work_dir.path()), &plaintext(&work_dir)).err().unwrap();
         assert_eq!(error.reason, FailureReason::BundleCorrupt, "byte {position}");
         assert!(is_empty(work_dir.path()), "byte {position}: a file was left");
     }
@@ -53,7 +58,7 @@ fn a_truncated_bundle_is_corrupt_and_leaves_no_file() {
     let identity = Identity::generate();
     let bundle = keyshares::seal(&vec![b'x'; 200_000], &identity.recipient()).unwrap();
     let truncated = sealed(&bundle[..150_000], work_dir.path());
-    let error = open_with(&identity, &truncated, work_dir.path()).err().unwrap();
+    let error = open_with(&identity, &truncated, &plaintext(&work_dir)).err().unwrap();
     assert_eq!(error.reason, FailureReason::BundleCorrupt);
     assert!(is_empty(work_dir.path()));
 }
@@ -62,8 +67,9 @@ fn a_truncated_bundle_is_corrupt_and_leaves_no_file() {
 fn a_bundle_for_somebody_else_is_corrupt() {
     let work_dir = tempfile::tempdir().unwrap();
     let bundle = keyshares::seal(PLAINTEXT, &Identity::generate().recipient()).unwrap();
-    let error =
-        open_with(&Identity::generate(), &sealed(&bundle, work_dir.path()), work_dir.path()).err().unwrap();
+    let error = open_with(&Identity::generate(), &sealed(&bundle, work_dir.path()), &plaintext(&work_dir))
+        .err()
+        .unwrap();
     assert_eq!(error.reason, FailureReason::BundleCorrupt);
 }
 
@@ -73,7 +79,7 @@ fn a_bundle_that_changed_after_it_was_measured_is_corrupt() {
     let identity = Identity::generate();
     let bundle = keyshares::seal(PLAINTEXT, &identity.recipient()).unwrap();
     let changed = SealedBundle { sha384: [0; 48], ..sealed(&bundle, work_dir.path()) };
-    let error = open_with(&identity, &changed, work_dir.path()).err().unwrap();
+    let error = open_with(&identity, &changed, &plaintext(&work_dir)).err().unwrap();
     assert_eq!(error.reason, FailureReason::BundleCorrupt);
     assert!(error.message.contains("after it was measured"), "{}", error.message);
     assert!(is_empty(work_dir.path()));

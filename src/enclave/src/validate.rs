@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Reads the bundle and checks all of it: the format, the epoch, and that every share belongs to its account's public
-/// key. Nothing of it stays in this process.
-pub(crate) fn check_bundle(key_file: &KeyFile, epoch: u64, facts: &mut Facts) -> Result<(), BootError> {
+/// key. Nothing of it stays in this process. Returns the number of accounts.
+pub(crate) fn check_bundle(key_file: &KeyFile, epoch: u64, facts: &mut Facts) -> Result<u64, BootError> {
     let accounts = on_wiped_stack(|| {
         let json =
             key_file.read().map_err(because(FailureReason::Internal, "cannot read the key file back"))?;
@@ -25,7 +25,7 @@ pub(crate) fn check_bundle(key_file: &KeyFile, epoch: u64, facts: &mut Facts) ->
     })
     .map_err(because(FailureReason::Internal, "cannot validate on a thread of its own"))??;
     facts.insert("accounts".to_owned(), accounts.to_string());
-    Ok(())
+    Ok(accounts as u64)
 }
 
 fn check_epoch(bundle: &Bundle, epoch: u64) -> Result<(), BootError> {

@@ -53,10 +53,13 @@ fn certificate() -> String {
 
 fn check_json(json: &[u8], epoch: u64) -> Result<Facts, BootError> {
     let work_dir = tempfile::tempdir().unwrap();
-    let mut key_file = KeyFile::create(work_dir.path()).unwrap();
+    let mut key_file = KeyFile::create(&work_dir.path().join("plaintext")).unwrap();
     key_file.write_all(json).unwrap();
     let mut facts = Facts::new();
-    check_bundle(&key_file, epoch, &mut facts).map(|()| facts)
+    check_bundle(&key_file, epoch, &mut facts).map(|accounts| {
+        assert_eq!(facts["accounts"], accounts.to_string());
+        facts
+    })
 }
 
 fn check(bundle: &Bundle) -> Result<Facts, BootError> {

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -69,17 +69,41 @@ impl Apt {
         let mut download = self.get();
         download.args(["install", "--download-only", "--yes", "--target-release", release]).args(packages);
         step(&format!("download {} of {release}", packages.join(", ")), &mut download)?;
-        let mut archives = fs::read_dir(self.directory.join("cache/archives"))?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<Vec<_>>>()?;
-        archives.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
-        archives.sort();
-        eprintln!("==> unpack {} packages", archives.len());
-        for archive in archives {
-            run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(root))?;
-        }
-        Ok(())
+        unpack(&self.directory.join("cache/archives"), root)
     }
+
+    /// Downloads packages, without what they depend on, and unpacks them below `root`.
+    pub(crate) fn unpack_alone(&self, packages: &[&str], root: &Path) -> Result<()> {
+        let archives = root.join("archives");
+        fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
+        let mut download = self.get();
+        download.arg("download").args(packages).current_dir(&archives);
+        step(&format!("download {}", packages.join(", ")), &mut download)?;
+        unpack(&archives, root)?;
+        fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
+    }
+
+    /// Downloads a source package and returns the directory it is in, with Debian's patches applied.
+    pub(crate) fn source(&self, package: &str) -> Result<PathBuf> {
+        let sources = self.directory.join("source");
+        fs::create_dir_all(&sources).with_context(|| format!("cannot make {}", sources.display()))?;
+        let mut download = self.get();
+        download.args(["source", package]).current_dir(&sources).stdout(Stdio::null());
+        step(&format!("download the source of {package}"), &mut download)?;
+        let mut entries = fs::read_dir(&sources)?.filter_map(|entry| Some(entry.ok()?.path()));
+        entries.find(|path| path.is_dir()).with_context(|| format!("apt-get unpacked no source of {package}"))
+    }
+}
+
+/// Unpacks every package of a directory below `root`.
+fn unpack(archives: &Path, root: &Path) -> Result<()> {
+    for entry in fs::read_dir(archives).with_context(|| format!("cannot read {}", archives.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(root))?;
+        }
+    }
+    Ok(())
 }
 
 /// Where this machine gets Debian from.

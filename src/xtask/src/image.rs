@@ -9,7 +9,7 @@
 //! inputs/arguments   arguments of `eif build`, one a line; files are relative to the directory above `inputs/`
 //! ```
 //!
-//! Another image in less than a second, for tests: run `eif build` in that directory with the lines of `inputs/arguments`,
+//! Another image in two seconds, for tests: run `eif build` in that directory with the lines of `inputs/arguments`,
 //! `--out` and, for another configuration, another file in the place of `inputs/enclave.toml`.
 
 mod check;

@@ -8,7 +8,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,8 +19,8 @@ use crate::{
     programs::compilers,
 };
 
-/// To be changed when this file builds another kernel from the same source and fragment.
-const RECIPE: &str = "1";
+/// To be changed when this file builds another kernel from the same source and options.
+const VERSION: u32 = 1;
 
 const PACKAGES: [Package; 9] = [
     program("dpkg", "dpkg-deb"),
@@ -71,15 +71,21 @@ impl std::fmt::Display for Source {
 
 /// Builds the kernel, or finds it built.
 pub(crate) fn build() -> Result<Kernel> {
-    let source = Source::pinned()?;
-    let fragment = workspace().join("nix/kernel.config");
-    let built = directory().join(format!("{}-{}", source.version, key(&source, &fragment)?));
-    if !built.join("version").is_file() {
+    let recipe = Recipe::read()?;
+    let directory = directory();
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    // Of two that want the same kernel at the same time, one waits for the other.
+    let lock = fs::File::create(directory.join("lock"))?;
+    lock.lock().with_context(|| format!("cannot lock {}", directory.display()))?;
+    let built = directory.join(format!("{}-{}", recipe.source.version, recipe.key()?));
+    if !built.is_dir() {
         need(&PACKAGES)?;
-        make_room(&directory())?;
-        let work = directory().join(format!("work-{}", process::id()));
-        fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-        let result = compile(&source, &fragment, &work)?;
+        // What an interrupted build left: a source tree has 1.8 GB.
+        let work = directory.join("work");
+        if work.exists() {
+            fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+        }
+        let result = recipe.compile(&work)?;
         fs::rename(&result, &built).with_context(|| format!("cannot make {}", built.display()))?;
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }
@@ -90,7 +96,7 @@ pub(crate) fn build() -> Result<Kernel> {
         image: built.join("bzImage"),
         config: built.join("config"),
         version: version.trim().to_owned(),
-        source,
+        source: recipe.source,
     })
 }
 
@@ -99,67 +105,68 @@ pub(crate) fn directory() -> PathBuf {
     target_directory().join("kernel")
 }
 
-/// Everything that the kernel's bytes depend on, as 16 hexadecimal digits.
-fn key(source: &Source, fragment: &Path) -> Result<String> {
-    let fragment =
-        fs::read_to_string(fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
-    let inputs = format!("{RECIPE}\n{source}\n{:?}\n{ENVIRONMENT:?}\n{fragment}", c_compilers()?);
-    let mut hash = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    hash.stdin.take().context("sha256sum reads nothing")?.write_all(inputs.as_bytes())?;
-    let hash = String::from_utf8(hash.wait_with_output()?.stdout)?;
-    Ok(hash.get(..16).context("sha256sum prints no hash")?.to_owned())
+/// What the kernel is made of.
+struct Recipe {
+    source: Source,
+    fragment: PathBuf,
 }
 
-/// Removes what an interrupted build left: a source tree has 1.8 GB.
-fn make_room(kernels: &Path) -> Result<()> {
-    for entry in fs::read_dir(kernels).into_iter().flatten() {
-        let path = entry?.path();
-        let process =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("work-"));
-        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+impl Recipe {
+    fn read() -> Result<Self> {
+        let nix = workspace().join("nix");
+        Ok(Self { source: Source::pinned()?, fragment: nix.join("kernel.config") })
+    }
+
+    /// Everything that the kernel's bytes depend on, as 16 hexadecimal digits.
+    fn key(&self) -> Result<String> {
+        let compilers: Vec<_> = compilers()?.into_iter().filter(|(name, _)| *name != "rustc").collect();
+        let files = sha256(&[&self.fragment])?;
+        let inputs = format!("{VERSION} {} {files:?} {compilers:?} {ENVIRONMENT:?}", self.source);
+        let mut hash = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        hash.stdin.take().context("sha256sum reads nothing")?.write_all(inputs.as_bytes())?;
+        let hash = String::from_utf8(hash.wait_with_output()?.stdout)?;
+        Ok(hash.get(..16).context("sha256sum prints no hash")?.to_owned())
+    }
+
+    /// Builds in `work` and returns the directory with the results, also in `work`.
+    fn compile(&self, work: &Path) -> Result<PathBuf> {
+        let package = self.source.fetch()?;
+        fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+        step("unpack the kernel's source", Command::new("dpkg-deb").arg("-x").arg(&package).arg(work))?;
+        let archive = work.join(format!("usr/src/{}.tar.xz", self.source.package));
+        step("unpack it further", Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(work))?;
+        let tree = work.join(&self.source.package);
+
+        let mut configure = make(&tree, &["allnoconfig"]);
+        step("configure the kernel", configure.env("KCONFIG_ALLCONFIG", &self.fragment))?;
+        let wanted = fs::read_to_string(&self.fragment)?;
+        let ignored = fragment::ignored(&wanted, &fs::read_to_string(tree.join(".config"))?);
+        ensure!(
+            ignored.is_empty(),
+            "{} asks for options that the kernel's configuration did not follow; something they depend on is missing, \
+             or something else selects them:\n  {}",
+            self.fragment.display(),
+            ignored.join("\n  ")
+        );
+
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        step(
+            "build the kernel (seven minutes of CPU time, once)",
+            make(&tree, &["bzImage", &format!("-j{jobs}")]),
+        )?;
+
+        let result = work.join("result");
+        fs::create_dir(&result)?;
+        for (from, to) in [
+            ("arch/x86/boot/bzImage", "bzImage"),
+            (".config", "config"),
+            ("include/config/kernel.release", "version"),
+        ] {
+            fs::copy(tree.join(from), result.join(to))
+                .with_context(|| format!("the build made no {from}"))?;
         }
+        Ok(result)
     }
-    Ok(())
-}
-
-/// Builds in `work` and returns the directory with the results, also in `work`.
-fn compile(source: &Source, fragment: &Path, work: &Path) -> Result<PathBuf> {
-    let package = source.fetch()?;
-    step("unpack the kernel's source", Command::new("dpkg-deb").arg("-x").arg(&package).arg(work))?;
-    let archive = work.join(format!("usr/src/{}.tar.xz", source.package));
-    step("unpack it further", Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(work))?;
-    let tree = work.join(&source.package);
-
-    let mut configure = make(&tree, &["allnoconfig"]);
-    step("configure the kernel", configure.env("KCONFIG_ALLCONFIG", fragment))?;
-    let wanted = fs::read_to_string(fragment)?;
-    let config = fs::read_to_string(tree.join(".config"))?;
-    let ignored = fragment::ignored(&wanted, &config);
-    ensure!(
-        ignored.is_empty(),
-        "{} asks for options that the kernel's configuration did not follow; something they depend on is missing, or \
-         something else selects them:\n  {}",
-        fragment.display(),
-        ignored.join("\n  ")
-    );
-
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    step(
-        "build the kernel (seven minutes of CPU time, once)",
-        make(&tree, &["bzImage", &format!("-j{jobs}")]),
-    )?;
-
-    let result = work.join("result");
-    fs::create_dir(&result)?;
-    for (from, to) in [
-        ("arch/x86/boot/bzImage", "bzImage"),
-        (".config", "config"),
-        ("include/config/kernel.release", "version"),
-    ] {
-        fs::copy(tree.join(from), result.join(to)).with_context(|| format!("the build made no {from}"))?;
-    }
-    Ok(result)
 }
 
 /// `make`, with nothing of the caller's environment but PATH.
@@ -168,10 +175,6 @@ fn make(tree: &Path, arguments: &[&str]) -> Command {
     make.arg("--silent").args(arguments).current_dir(tree);
     make.env_clear().envs(ENVIRONMENT).envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     make
-}
-
-fn c_compilers() -> Result<Vec<(&'static str, String)>> {
-    Ok(compilers()?.into_iter().filter(|(name, _)| *name != "rustc").collect())
 }
 
 impl Source {

@@ -21,6 +21,8 @@ cargo xtask COMMAND
              --seed N      the same account keys each time
              --accounts N  accounts of each scheme (default 3)
              --keep        leave it running and print how to sign with curl
+  vm [--seed N] [--accounts N] [--keep]
+           The same as the demo, with the enclave's image booted in QEMU; the report goes to target/vm.
   test [FILTER]
            All checks: format, lints, dependencies, programs, image, tests. FILTER runs only the tests of that name.
   build    The programs for the demo and the tests, with the software NSM, in target/debug.
@@ -32,6 +34,8 @@ cargo xtask COMMAND
   image --check
            Build the image here and again, from nothing, in another directory; compare the bytes; print the PCRs.
   qemu     QEMU and the vsock device that `vm` needs, in target/qemu and target/tools: nothing is installed.
+  qemu --nitro-enclave
+           QEMU with its own emulation of Nitro Enclaves, built in target/qemu-nitro.
   advisories
            Check the dependencies against the RustSec database (needs the network).
 ";
@@ -54,12 +58,13 @@ fn run() -> Result<()> {
     };
     match (command, rest) {
         ("demo", options) => steps::demo(options),
+        ("vm", options) => steps::vm(options),
         ("test", []) => steps::test(None),
         ("test", [filter]) => steps::test(Some(filter)),
         ("build", []) => steps::build(),
         ("release", []) => steps::release(),
         ("image", options) => image::command(options),
-        ("qemu", []) => qemu::command(),
+        ("qemu", options) => qemu::command(options),
         ("advisories", []) => steps::advisories(),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}");

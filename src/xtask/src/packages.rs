@@ -19,6 +19,8 @@ pub(crate) struct Package {
 pub(crate) enum Proof {
     Program(&'static str),
     Header(&'static str),
+    /// A name that pkg-config knows.
+    Library(&'static str),
 }
 
 pub(crate) const fn program(name: &'static str, program: &'static str) -> Package {
@@ -29,16 +31,21 @@ pub(crate) const fn header(name: &'static str, header: &'static str) -> Package 
     Package { name, proof: Proof::Header(header) }
 }
 
+pub(crate) const fn library(name: &'static str, library: &'static str) -> Package {
+    Package { name, proof: Proof::Library(library) }
+}
+
 impl Package {
     fn is_there(&self) -> bool {
-        match self.proof {
-            Proof::Program(program) => on_path(program).is_some(),
-            Proof::Header(header) => Command::new("cc")
-                .args(["-E", "-x", "c", "-include", header, "/dev/null", "-o", "/dev/null"])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success()),
-        }
+        let (probe, arguments) = match self.proof {
+            Proof::Program(program) => return on_path(program).is_some(),
+            Proof::Header(header) => {
+                ("cc", vec!["-E", "-x", "c", "-include", header, "-o", "/dev/null", "/dev/null"])
+            }
+            Proof::Library(library) => ("pkg-config", vec!["--exists", library]),
+        };
+        let status = Command::new(probe).args(arguments).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
     }
 }
 

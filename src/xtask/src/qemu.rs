@@ -3,6 +3,8 @@
 //!
 //! `target/qemu/qemu-system-x86_64` is a script that starts it; `target/tools/bin` has the vsock device, unless PATH has it.
 
+mod nitro;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -10,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     apt::Apt,
@@ -33,8 +35,16 @@ exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$here/root/usr/bin/qemu-
     -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
 "#;
 
-/// `cargo xtask qemu`: obtains QEMU and the vsock device, and says where they are.
-pub(crate) fn command() -> Result<()> {
+/// `cargo xtask qemu`: obtains QEMU and the vsock device, or QEMU's own Nitro Enclave, and says where they are.
+pub(crate) fn command(options: &[String]) -> Result<()> {
+    match options.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["--nitro-enclave"] => {
+            println!("{}", nitro::obtain()?.display());
+            return Ok(());
+        }
+        _ => bail!("`cargo xtask qemu` takes --nitro-enclave or nothing"),
+    }
     println!("{}", obtain()?.display());
     println!("{}", tool(VHOST_DEVICE_VSOCK)?.display());
     Ok(())

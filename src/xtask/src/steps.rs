@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{cargo, step, target_directory, tool},
-    image, programs,
+    image, programs, qemu,
 };
 
 /// The emulated NSM exists only in builds with these features.
@@ -14,9 +14,22 @@ const CARGO_NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.143");
 
 pub(crate) fn demo(options: &[String]) -> Result<()> {
     build()?;
-    let mut demo = Command::new(target_directory().join("debug/demo"));
+    run_demo(Command::new(target_directory().join("debug/demo")).args(options))
+}
+
+/// The demo with the enclave's image in QEMU.
+pub(crate) fn vm(options: &[String]) -> Result<()> {
+    build()?;
+    image::command(&[])?;
+    qemu::command(&[])?;
+    let target = target_directory();
+    let mut demo = Command::new(target.join("debug/demo"));
+    run_demo(demo.arg("--qemu").arg(&target).arg("--out").arg(target.join("vm")).args(options))
+}
+
+fn run_demo(demo: &mut Command) -> Result<()> {
     // Its own messages say what went wrong.
-    if demo.args(options).status().context("cannot start the demo")?.success() {
+    if demo.status().context("cannot start the demo")?.success() {
         return Ok(());
     }
     bail!("the demo failed")
@@ -59,10 +72,11 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
             ]),
         )?;
         let deny = tool(CARGO_DENY)?;
-        step("dependencies", Command::new(deny).args(["--offline", "check", "bans", "licenses", "sources"]))?;
+        step("dependencies", Command::new(deny).args(["check", "bans", "licenses", "sources"]))?;
     }
     build()?;
     image::build_and_repeat()?;
+    qemu::command(&[])?;
     let mut tests = Command::new(nextest);
     tests.args(["nextest", "run", "--workspace", "--features", DEVELOPMENT_FEATURES]).args(filter);
     step("tests", &mut tests)

@@ -3,6 +3,8 @@
 
 use std::{fs, path::PathBuf};
 
+use harness::{Options, Worlds};
+
 const MARKER: &[u8] = b"nitro-sign software NSM";
 
 fn occurrences(path: &PathBuf) -> usize {
@@ -35,20 +37,20 @@ fn the_marker_would_be_found_in_programs_that_contain_it() {
 }
 
 #[test]
-fn deployed_programs_refuse_to_use_a_software_nsm() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("enclave.toml");
-    fs::write(
-        &config,
-        "parent = \"unix-guest:vm.vsock\"\nnsm = \"unix:nsm.sock\"\nsign_service = \"/bin/true\"\nwork_dir = \"work\"\n",
-    )
-    .unwrap();
-    let output = std::process::Command::new(deployed("enclave"))
-        .arg(&config)
-        .current_dir(directory.path())
-        .output()
+fn the_deployed_enclave_refuses_to_use_a_software_nsm() {
+    let options = Options { accounts_per_scheme: 1, ..Options::default() };
+    let world = Worlds::provision(options, &mut |_, _| {}).unwrap();
+    let enclave = deployed("enclave").to_str().unwrap().to_owned();
+    let deploy = |parent: &mut toml::Value| parent["enclave"]["process"]["enclave"] = enclave.clone().into();
+    world.write_parent_toml(deploy).unwrap();
+    let pcr0 = world.measure().unwrap()["PCR0"].as_str().unwrap().to_owned();
+    world
+        .write_parent_toml(|parent| {
+            deploy(parent);
+            parent["enclave"]["pcr0"] = pcr0.into();
+        })
         .unwrap();
-    assert!(!output.status.success());
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(words.contains("nsm"), "{words}");
+    let (status, _) = world.start_parent().unwrap().wait_failed().unwrap();
+    assert_eq!(status.reason(), Some("NsmFailed"), "{}", status.0);
+    assert!(!status.history().contains(&"Serving"));
 }

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use telemetry::RedactingWriter;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
 
 use crate::outbox::Outbox;
 
@@ -12,7 +12,7 @@ pub(crate) fn start(outbox: Outbox) {
     let subscriber = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_env_filter(EnvFilter::new("info"))
+        .with_max_level(Level::INFO)
         .with_writer(move || RedactingWriter::new(Both(outbox.clone()), SOURCE));
     // Fails only if a subscriber is set already.
     let _ = subscriber.try_init();

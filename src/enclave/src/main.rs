@@ -29,6 +29,7 @@ use std::{
     alloc::System,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use api::control::{FailureReason, Ready, enclave_message::Message};
@@ -53,10 +54,11 @@ use crate::{
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    let began = pid1::uptime();
     let is_pid1 = pid1::is_this_process();
     let (outbox, queue) = outbox::outbox();
     logging::start(outbox.clone());
-    let outcome = start(is_pid1, outbox, queue);
+    let outcome = start(is_pid1, began, outbox, queue);
     if let Err(error) = &outcome {
         tracing::error!(%error, "the enclave stops");
     }
@@ -67,18 +69,19 @@ fn main() -> ExitCode {
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start(is_pid1: bool, outbox: Outbox, queue: Queue) -> Result<(), BootError> {
+fn start(is_pid1: bool, began: Duration, outbox: Outbox, queue: Queue) -> Result<(), BootError> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
         .map_err(because(FailureReason::Internal, "cannot forbid core dumps"))?;
+    // This thread and one more, which goes on while this one calculates.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(because(FailureReason::Internal, "cannot start the async runtime"))?;
     // On this thread, which lives as long as the process: the service dies with the thread that starts it.
     let outcome = runtime.block_on(async {
         let journal = Journal::new(outbox.clone());
-        let config = configure(is_pid1, &journal).await;
+        let config = configure(is_pid1, began, &journal).await;
         run(is_pid1, config, &journal, outbox, queue).await
     });
     // Whatever still runs is not waited for: this may be a machine that nobody else can end.
@@ -87,12 +90,12 @@ fn start(is_pid1: bool, outbox: Outbox, queue: Queue) -> Result<(), BootError> {
 }
 
 /// Sets the machine up, if this is PID 1, and reads the configuration.
-async fn configure(is_pid1: bool, journal: &Journal) -> Result<Config, BootError> {
+async fn configure(is_pid1: bool, began: Duration, journal: &Journal) -> Result<Config, BootError> {
     if !is_pid1 {
         let path = std::env::args_os().nth(1).map_or_else(|| config::DEFAULT_PATH.into(), PathBuf::from);
         return Config::load(&path);
     }
-    journal.step("set_up", async |facts| pid1::set_up(facts)).await?;
+    journal.step("set_up", async |facts| pid1::set_up(began, facts)).await?;
     // Arguments come from the kernel, which passes on what it does not know on its own command line.
     let mut config = Config::load(Path::new(config::DEFAULT_PATH))?;
     config.parent = pid1::parent(&config.parent)?;
@@ -116,16 +119,16 @@ async fn run(
         }
         Err(_) => return config.map(drop),
     };
-    let stop = Stop::on_sigterm().map_err(because(FailureReason::Internal, "cannot listen for SIGTERM"))?;
     journal
         .step("heartbeat", async |facts| {
             heartbeat::beat(&peer).await?;
             if is_pid1 {
-                pid1::note_uptime(facts);
+                pid1::note(pid1::uptime(), facts);
             }
             Ok(())
         })
         .await?;
+    let stop = Stop::on_sigterm().map_err(because(FailureReason::Internal, "cannot listen for SIGTERM"))?;
     let mut parent =
         journal.step("attach", async |_| Parent::attach(&peer, queue, stop.clone()).await).await?;
 

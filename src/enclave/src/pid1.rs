@@ -82,9 +82,9 @@ pub(crate) fn is_this_process() -> bool {
     getpid().as_raw() == 1
 }
 
-/// Makes the machine one that the boot can run on.
-pub(crate) fn set_up(facts: &mut Facts) -> Result<(), BootError> {
-    note_uptime(facts);
+/// Makes the machine one that the boot can run on. `began` is the uptime at this program's first line.
+pub(crate) fn set_up(began: Duration, facts: &mut Facts) -> Result<(), BootError> {
+    note(began, facts);
     umask(Mode::from_bits_truncate(0o077));
     mount_all()?;
     read_nothing_from_the_console()?;
@@ -114,14 +114,15 @@ pub(crate) fn explain(error: &mut BootError) {
     }
 }
 
-/// Notes how long the kernel has been running, microseconds.
-pub(crate) fn note_uptime(facts: &mut Facts) {
-    facts.insert("uptime_us".to_owned(), uptime().as_micros().to_string());
-}
-
-fn uptime() -> Duration {
+/// How long the kernel has been running.
+pub(crate) fn uptime() -> Duration {
     // Fails for unknown clocks only.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Notes an [`uptime`], microseconds.
+pub(crate) fn note(uptime: Duration, facts: &mut Facts) {
+    facts.insert("uptime_us".to_owned(), uptime.as_micros().to_string());
 }
 
 fn mount_all() -> Result<(), BootError> {

@@ -55,6 +55,16 @@ fn the_variable_sets_the_level() {
     assert_eq!(logged(Some("debug"))[0]["message"], "hidden by default");
     assert_eq!(logged(Some("error")).len(), 1);
     assert_eq!(logged(Some("off")).len(), 0);
-    // A filter that cannot be read must not silence the program.
+    assert_eq!(logged(Some("init=debug")).len(), 3);
+    // What names no level leaves it at info.
+    assert_eq!(logged(Some("other=debug")).len(), 2);
     assert_eq!(logged(Some("[[")).len(), 2);
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_is_named_and_silences_nothing() {
+    let lines = logged(Some("init=loud"));
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["level"], "WARN");
+    assert!(lines[0]["message"].as_str().unwrap().starts_with("NITRO_SIGN_LOG is no filter"), "{}", lines[0]);
 }

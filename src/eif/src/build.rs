@@ -6,9 +6,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest;
-use eif::{Architecture, BuildMetadata, Entry, EntryKind, Image, Metadata, Ramdisk};
+use eif::{Architecture, BuildMetadata, Entry, EntryKind, Image, MeasuredSection, Metadata, Ramdisk};
 use serde_json::{Value, json};
 
+/// Of provenance.json. It changes when a field changes its meaning or goes away.
+const FORMAT: u64 = 1;
 /// PCR0 does not cover the metadata, but the file's hash does: the build's time is a constant.
 const BUILD_TIME: &str = "1970-01-01T00:00:00Z";
 
@@ -50,10 +52,10 @@ pub(crate) struct Arguments {
 pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
     let mut inputs = Vec::new();
     let kernel = read(&arguments.kernel)?;
-    inputs.push(input("kernel", None, Some(&arguments.kernel), &kernel, &[0, 1]));
-    inputs.push(input("command line", None, None, arguments.command_line.as_bytes(), &[0, 1]));
-    let runtime = ramdisk(&arguments.runtime, "ramdisk 1 (runtime)", &[0, 1], &mut inputs)?;
-    let application = ramdisk(&arguments.application, "ramdisk 2 (application)", &[0, 2], &mut inputs)?;
+    inputs.push(file("kernel", Some(&arguments.kernel), &kernel));
+    inputs.push(file("command line", None, arguments.command_line.as_bytes()));
+    let runtime = ramdisk(&arguments.runtime, "ramdisk 1 (runtime)", &mut inputs)?;
+    let application = ramdisk(&arguments.application, "ramdisk 2 (application)", &mut inputs)?;
 
     let image = Image {
         architecture: if arguments.aarch64 { Architecture::Aarch64 } else { Architecture::X86_64 },
@@ -76,11 +78,20 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
     };
     let mut bytes = Vec::new();
     image.write(&mut bytes)?;
-    let pcrs = serde_json::to_value(image.measurements())?;
+    // Read back: what is said about the image is said about these bytes.
+    let summary = eif::scan(&bytes[..], |_, _, _| Ok(()))?;
+    let pcrs = serde_json::to_value(summary.measurements)?;
+    let sections = summary.measured_sections();
+    for input in &mut inputs {
+        let section = sections.iter().find(|section| input["section"] == section.name);
+        input["pcrs"] = json!(section.map(|section| section.pcrs));
+    }
     let provenance = json!({
+        "format": FORMAT,
         "image_sha256": sha256(&bytes),
         "image_bytes": bytes.len(),
         "pcrs": pcrs,
+        "sections": sections.iter().map(section).collect::<Vec<_>>(),
         "inputs": inputs,
         "built_with": built_with(&arguments.built_with)?,
     });
@@ -94,11 +105,12 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
 }
 
 /// Makes a ramdisk of its entries as the command line names them.
-fn ramdisk(entries: &[String], section: &str, pcrs: &[u8], inputs: &mut Vec<Value>) -> Result<Vec<u8>> {
+fn ramdisk(entries: &[String], section: &str, inputs: &mut Vec<Value>) -> Result<Vec<u8>> {
     let mut ramdisk = Ramdisk::default();
     for entry in entries {
         if let Some(directory) = entry.strip_suffix('/') {
             ramdisk.add(directory, Entry { mode: 0o755, kind: EntryKind::Directory })?;
+            inputs.push(json!({ "section": section, "path": entry, "mode": "755" }));
             continue;
         }
         let Some((destination, source)) = entry.split_once('=') else {
@@ -114,7 +126,10 @@ fn ramdisk(entries: &[String], section: &str, pcrs: &[u8], inputs: &mut Vec<Valu
         };
         let source = Path::new(source);
         let contents = read(source)?;
-        inputs.push(input(section, Some(destination), Some(source), &contents, pcrs));
+        let mut input = file(section, Some(source), &contents);
+        input["path"] = json!(destination);
+        input["mode"] = json!(format!("{mode:o}"));
+        inputs.push(input);
         ramdisk.add(destination, Entry { mode, kind: EntryKind::File(contents) })?;
     }
     Ok(ramdisk.to_gzip()?)
@@ -125,14 +140,16 @@ fn built_with(pairs: &[String]) -> Result<BTreeMap<&str, &str>> {
     pairs.iter().map(|text| pair(text.as_str())).collect()
 }
 
-fn input(section: &str, path: Option<&str>, source: Option<&Path>, contents: &[u8], pcrs: &[u8]) -> Value {
+fn file(section: &str, source: Option<&Path>, contents: &[u8]) -> Value {
+    json!({ "section": section, "source": source, "sha256": sha256(contents), "bytes": contents.len() })
+}
+
+fn section(section: &MeasuredSection) -> Value {
     json!({
-        "section": section,
-        "path": path,
-        "source": source,
-        "sha256": sha256(contents),
-        "bytes": contents.len(),
-        "pcrs": pcrs,
+        "section": section.name,
+        "sha384": hex::encode(section.sha384),
+        "bytes": section.bytes,
+        "pcrs": section.pcrs,
     })
 }
 

@@ -17,4 +17,4 @@ pub use extract::extract;
 pub use format::{Architecture, SectionKind};
 pub use image::{BuildMetadata, Image, Metadata};
 pub use ramdisk::{Entry, EntryKind, Ramdisk, RamdiskError};
-pub use reader::{Section, Summary, scan};
+pub use reader::{MeasuredSection, Section, Summary, scan};

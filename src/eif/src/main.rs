@@ -65,18 +65,15 @@ fn read(path: &Path) -> Result<Summary> {
 }
 
 fn inspect(summary: &Summary) -> serde_json::Value {
-    let mut ramdisks = 0;
+    let measured = summary.measured_sections();
+    let mut measured = measured.iter();
     let sections: Vec<_> = summary
         .sections
         .iter()
         .map(|section| {
             let pcrs: &[u8] = match section.kind {
-                SectionKind::Kernel | SectionKind::CommandLine => &[0, 1],
-                SectionKind::Ramdisk => {
-                    ramdisks += 1;
-                    if ramdisks == 1 { &[0, 1] } else { &[0, 2] }
-                }
                 SectionKind::Metadata | SectionKind::Signature => &[],
+                _ => measured.next().map_or(&[], |section| section.pcrs),
             };
             json!({
                 "kind": section.kind.to_string(),

@@ -47,6 +47,52 @@ pub struct Section {
     pub sha384: [u8; 48],
 }
 
+/// A section that PCRs cover, as `provenance.json` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeasuredSection {
+    /// "kernel", "command line", "ramdisk 1 (runtime)", "ramdisk 2 (application)", "ramdisk 3 (application)" and so on.
+    pub name: String,
+    /// The PCRs that cover it.
+    pub pcrs: &'static [u8],
+    /// SHA-384 of its contents.
+    pub sha384: [u8; 48],
+    /// Size of its contents, bytes.
+    pub bytes: u64,
+}
+
+impl Summary {
+    /// The sections that PCRs cover, in the file's order.
+    pub fn measured_sections(&self) -> Vec<MeasuredSection> {
+        let mut ramdisks = 0;
+        let mut measured = Vec::new();
+        for section in &self.sections {
+            let pcrs = registers(section.kind, ramdisks);
+            let name = match section.kind {
+                SectionKind::Ramdisk => {
+                    ramdisks += 1;
+                    let part = if ramdisks == 1 { "runtime" } else { "application" };
+                    format!("ramdisk {ramdisks} ({part})")
+                }
+                kind => kind.to_string(),
+            };
+            if !pcrs.is_empty() {
+                measured.push(MeasuredSection { name, pcrs, sha384: section.sha384, bytes: section.size });
+            }
+        }
+        measured
+    }
+}
+
+/// The PCRs that cover a section with `ramdisks` ramdisks before it.
+fn registers(kind: SectionKind, ramdisks: usize) -> &'static [u8] {
+    match kind {
+        SectionKind::Kernel | SectionKind::CommandLine => &[0, 1],
+        SectionKind::Ramdisk if ramdisks == 0 => &[0, 1],
+        SectionKind::Ramdisk => &[0, 2],
+        SectionKind::Metadata | SectionKind::Signature => &[],
+    }
+}
+
 /// Reads an image from its start to its end in constant memory, handing each piece of a section's contents to `sink`
 /// (index of the section, its kind, the bytes).
 ///
@@ -160,22 +206,13 @@ impl Scan {
     }
 
     fn measure(&mut self, kind: SectionKind, piece: &[u8]) {
-        let registers: &[usize] = match kind {
-            SectionKind::Kernel => &[0, 1],
-            SectionKind::CommandLine => {
-                self.command_line.extend_from_slice(piece);
-                &[0, 1]
-            }
-            SectionKind::Ramdisk if self.ramdisks == 0 => &[0, 1],
-            SectionKind::Ramdisk => &[0, 2],
-            SectionKind::Metadata => {
-                self.metadata.extend_from_slice(piece);
-                &[]
-            }
-            SectionKind::Signature => &[],
-        };
-        for &register in registers {
-            self.pcr[register].update(piece);
+        match kind {
+            SectionKind::CommandLine => self.command_line.extend_from_slice(piece),
+            SectionKind::Metadata => self.metadata.extend_from_slice(piece),
+            _ => {}
+        }
+        for &register in registers(kind, self.ramdisks) {
+            self.pcr[usize::from(register)].update(piece);
         }
     }
 

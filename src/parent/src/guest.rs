@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
     control::{BootEvent, Failure, Ready},
@@ -41,7 +41,7 @@ pub(crate) enum Progress {
     Step(BootEvent),
     Ready(Ready),
     /// Not from the enclave: its way to KMS is closed, see [`Guest::restart_kms_bridge`].
-    KmsBridgeDied(std::io::Error),
+    KmsBridgeDied(io::Error),
 }
 
 impl Guest {
@@ -156,7 +156,17 @@ fn silent() -> Failed {
 }
 
 async fn listen(host: &Peer, port: u32) -> Result<Listener, Failed> {
-    Listener::bind(&host.port(port)).await.map_err(|error| Failed::new(Reason::SocketUnavailable, error))
+    Listener::bind(&host.port(port)).await.map_err(|error| unavailable(host, &error))
+}
+
+fn unavailable(host: &Peer, error: &io::Error) -> Failed {
+    let remedy = match (host, error.kind()) {
+        (Peer::Vsock { .. }, io::ErrorKind::AddrInUse) => "; another parent may be running on this machine",
+        // The kinds that the system uses for a context id, or a family of sockets, that it lacks have no stable names.
+        (Peer::Vsock { .. }, _) => "; vsock has to be there with its loopback: `modprobe vsock_loopback`",
+        _ => "",
+    };
+    Failed::new(Reason::SocketUnavailable, format!("{error}{remedy}"))
 }
 
 /// The enclave has ended; the reason it gave may still be on its way.
@@ -181,4 +191,35 @@ fn reported(failure: Failure) -> Failed {
     let (reason, why) = (failed.reason.name(), &failed.message);
     tracing::error!(reason, why, details = ?failed.details, "the enclave reported a failure");
     failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vsock_port_that_cannot_be_had_is_named_with_its_remedy() {
+        let vsock = Peer::Vsock { cid: 1 };
+        let unix = Peer::Unix { path: "vm.vsock".into() };
+        for (host, kind, remedy) in [
+            (&vsock, io::ErrorKind::AddrNotAvailable, "modprobe vsock_loopback"),
+            (&vsock, io::ErrorKind::AddrInUse, "another parent"),
+            (&unix, io::ErrorKind::AddrInUse, "port 9000"),
+        ] {
+            let failed = unavailable(host, &io::Error::new(kind, "cannot listen at port 9000"));
+            assert_eq!(failed.reason, Reason::SocketUnavailable);
+            assert!(failed.message.starts_with("cannot listen at port 9000"), "{failed}");
+            assert!(failed.message.contains(remedy), "{failed}");
+        }
+    }
+
+    /// On a machine that has vsock with its loopback the port is had; on any other the failure says what is missing.
+    #[tokio::test]
+    async fn the_systems_own_refusal_is_one_of_them() {
+        // No port of this system.
+        if let Err(failed) = listen(&Peer::Vsock { cid: 1 }, 59_123).await {
+            assert!(failed.message.contains("vsock:1:59123"), "{failed}");
+            assert!(failed.message.contains("modprobe vsock_loopback"), "{failed}");
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each launch has a fresh private directory, `runtime_dir/vm`, in which the hypervisor's stand-in and then the enclave
 //! run. The paths they meet at are relative to it, so that `enclave.toml` is the same, and measures the same, in each
-//! launch.
+//! launch. With `vsock` they meet the parent on vsock instead, whose loopback is one context id for both sides: the parent
+//! listens only there, and nobody outside this machine can connect; whoever is on it can.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ use crate::config::Process;
 
 /// The software NSM's socket, relative to the launch's directory.
 const NSM: &str = "nsm.sock";
+/// The context id by which a machine reaches itself (`VMADDR_CID_LOCAL`).
+const LOCAL: u32 = 1;
 const HYPERVISOR: Role = Role { name: "the hypervisor", key: "enclave.process.hypervisor", last_words: 1 };
 const ENCLAVE: Role = Role { name: "the enclave", key: "enclave.process.enclave", last_words: 1 };
 
@@ -64,7 +67,7 @@ struct StagedProcesses {
 
 impl StagedProcesses {
     fn start_hypervisor(&self) -> Result<Program, BackendError> {
-        let Process { enclave, sign_service, config, hypervisor } = &self.programs;
+        let Process { enclave, sign_service, config, hypervisor, .. } = &self.programs;
         let mut command = command(hypervisor);
         command.args(["--socket", NSM]);
         command.arg("--enclave").arg(enclave).arg("--sign-service").arg(sign_service);
@@ -88,7 +91,7 @@ impl Staged for StagedProcesses {
     }
 
     fn peer(&self) -> Peer {
-        self.directory.peer()
+        if self.programs.vsock { Peer::Vsock { cid: LOCAL } } else { self.directory.peer() }
     }
 
     async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
@@ -96,7 +99,8 @@ impl Staged for StagedProcesses {
         let measured = hypervisor.ready().await?;
         tracing::info!(pcrs = %measured["pcrs"], "the hypervisor is ready");
         let enclave = self.start_enclave()?;
-        Ok(Box::new(ProcessEnclave { enclave, hypervisor, directory: self.directory }))
+        let peer = self.peer();
+        Ok(Box::new(ProcessEnclave { enclave, hypervisor, peer, _directory: self.directory }))
     }
 }
 
@@ -105,13 +109,14 @@ struct ProcessEnclave {
     // Dropped, and killed, in this order.
     enclave: Program,
     hypervisor: Program,
-    directory: RunDirectory,
+    _directory: RunDirectory,
+    peer: Peer,
 }
 
 #[async_trait]
 impl Launched for ProcessEnclave {
     fn peer(&self) -> Peer {
-        self.directory.peer()
+        self.peer.clone()
     }
 
     fn pid(&self) -> Option<u32> {

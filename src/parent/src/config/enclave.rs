@@ -51,6 +51,10 @@ pub struct Process {
     pub config: PathBuf,
     /// What plays the hypervisor and its NSM. `--socket`, `--enclave`, `--sign-service` and `--config` are appended.
     pub hypervisor: Invocation,
+    /// Meet the enclave on vsock, at this machine's own context id 1, instead of at a Unix socket. `enclave.toml` has to
+    /// say `parent = "vsock:1"` then, and the kernel needs vsock's loopback. Default false.
+    #[serde(default)]
+    pub vsock: bool,
 }
 
 /// `[enclave.qemu]`: the image, and the programs that make up the machine of the backend `qemu`.
@@ -173,7 +177,7 @@ impl Enclave {
 impl Backend {
     fn files(&self) -> Vec<(&'static str, &Path)> {
         match self {
-            Self::Process(Process { enclave, sign_service, config, hypervisor }) => vec![
+            Self::Process(Process { enclave, sign_service, config, hypervisor, .. }) => vec![
                 ("enclave.process.enclave", enclave),
                 ("enclave.process.sign_service", sign_service),
                 ("enclave.process.config", config),
@@ -190,7 +194,7 @@ impl Backend {
 
     fn paths(&mut self) -> [&mut PathBuf; 4] {
         match self {
-            Self::Process(Process { enclave, sign_service, config, hypervisor }) => {
+            Self::Process(Process { enclave, sign_service, config, hypervisor, .. }) => {
                 [enclave, sign_service, config, &mut hypervisor.program]
             }
             Self::Qemu(Qemu { image, qemu, vsock_device, nsm_device, .. }) => {

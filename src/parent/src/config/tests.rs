@@ -73,6 +73,15 @@ fn the_example_shows_the_defaults_of_the_machine() {
 }
 
 #[test]
+fn processes_meet_at_a_unix_socket_unless_vsock_is_asked_for() {
+    let line = "vsock = ";
+    assert!(!process(&parse(EXAMPLE).unwrap()).vsock);
+    assert!(!process(&parse(&example_with(line, "")).unwrap()).vsock);
+    assert!(process(&parse(&example_with(line, "vsock = true")).unwrap()).vsock);
+    refusal(line, "vsock = 1", "vsock");
+}
+
+#[test]
 fn only_the_table_of_the_chosen_backend_is_needed() {
     let (before, tables) = EXAMPLE.split_once("[enclave.process]").unwrap();
     let (process, rest) = tables.split_once("[enclave.qemu]").unwrap();

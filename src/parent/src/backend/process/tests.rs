@@ -1,5 +1,6 @@
-use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
 
+use api::ports;
 use tokio::time::sleep;
 
 use super::*;
@@ -26,7 +27,7 @@ fn setting(hypervisor: &str, enclave: &str) -> Setting {
     }
     let hypervisor = Invocation { program: path("hypervisor"), arguments: vec!["nsm".to_owned()] };
     let (sign_service, config) = (path("sign-service"), path("enclave.toml"));
-    let programs = Process { enclave: path("enclave"), sign_service, config, hypervisor };
+    let programs = Process { enclave: path("enclave"), sign_service, config, hypervisor, vsock: false };
     let backend = ProcessBackend::new(programs, &path("run"));
     fs::create_dir(path("run")).unwrap();
     Setting { directory, backend }
@@ -161,4 +162,22 @@ async fn a_program_that_is_not_there_is_named() {
     assert!(matches!(error, BackendError::Measure(_)));
     assert!(error.to_string().contains("enclave"), "{error}");
     assert!(setting.backend.measure().is_err());
+}
+
+#[tokio::test]
+async fn the_enclave_is_met_in_its_directory_or_on_the_machines_own_context_id() {
+    let mut setting = setting(&format!("{READY} {FOR_EVER}"), FOR_EVER);
+    let launched = setting.launch().await.unwrap();
+    assert_eq!(launched.peer(), Peer::Unix { path: setting.path("vm.vsock") });
+    drop(launched);
+
+    setting.backend.programs.vsock = true;
+    assert_eq!(setting.backend.stage().unwrap().peer(), Peer::Vsock { cid: 1 });
+    assert_eq!(setting.launch().await.unwrap().peer(), Peer::Vsock { cid: 1 });
+}
+
+#[test]
+fn both_sides_listen_at_different_ports_since_on_one_context_id_they_would_meet() {
+    let ports = [ports::HEARTBEAT, ports::CONTROL, ports::KMS, ports::RELAY, ports::SIGN];
+    assert_eq!(ports.into_iter().collect::<BTreeSet<_>>().len(), ports.len());
 }

@@ -18,7 +18,7 @@ use crate::{
     Failed, Reason, bridges,
     config::Config,
     guest::{Guest, Progress},
-    status::{State, StatusFile},
+    status::{Memory, State, StatusFile},
     verify::{Expected, Verified, verify},
 };
 
@@ -26,6 +26,8 @@ use crate::{
 const FAILED_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a drained enclave has on top of its longest session.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Not a step of the boot: the enclave warns that its memory runs out, at any time.
+const MEMORY_LOW: &str = "memory_low";
 /// How long to wait for the reason behind an enclave that does not answer.
 const EXPLANATION: Duration = Duration::from_secs(1);
 
@@ -228,14 +230,37 @@ impl Node {
     }
 
     fn note_step(&mut self, step: &BootEvent) {
-        let details = serde_json::json!(step.details);
-        let BootEvent { step: name, unix_ms, duration_us, .. } = step;
-        tracing::info!(step = name, duration_us, unix_ms, %details, "a step of the enclave is done");
+        let memory = memory(step);
+        if let (MEMORY_LOW, Some(Memory { used_kib, total_kib, .. })) = (step.step.as_str(), memory) {
+            tracing::warn!(
+                used_kib,
+                total_kib,
+                "the enclave's memory is low; give it more, or fewer accounts"
+            );
+        } else {
+            let details = serde_json::json!(step.details);
+            let BootEvent { step: name, unix_ms, duration_us, .. } = step;
+            tracing::info!(step = name, duration_us, unix_ms, %details, "a step of the enclave is done");
+        }
         self.status.update(|status| {
             status.note(&step.details);
-            status.timings_ms.insert(format!("enclave.{}", step.step), step.duration_us / 1000);
+            status.memory = memory.or(status.memory);
+            if step.step != MEMORY_LOW {
+                status.timings_ms.insert(format!("enclave.{}", step.step), step.duration_us / 1000);
+            }
         });
     }
+}
+
+/// The figures, if the step reports them.
+fn memory(step: &BootEvent) -> Option<Memory> {
+    let kib = |name: &str| step.details.get(name)?.parse().ok();
+    Some(Memory {
+        used_kib: kib("memory_used_kib")?,
+        total_kib: kib("memory_total_kib")?,
+        is_low: step.step == MEMORY_LOW,
+        unix_ms: step.unix_ms,
+    })
 }
 
 fn service(ready: &Ready) -> Result<Service, Failed> {

@@ -46,6 +46,19 @@ pub struct BundleDigests {
     pub plaintext: Option<String>,
 }
 
+/// Memory of the enclave, as it reported it last: when it began to serve, or when little was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What is in use and cannot be freed at once, KiB.
+    pub used_kib: u64,
+    /// All that the enclave's kernel can give out, KiB.
+    pub total_kib: u64,
+    /// The enclave warned that little is left.
+    pub is_low: bool,
+    /// When it reported, Unix time by the enclave's clock, milliseconds.
+    pub unix_ms: u64,
+}
+
 /// When a state was entered.
 #[derive(Debug, Clone, Serialize)]
 pub struct Entered {
@@ -91,6 +104,8 @@ pub struct Status {
     pub timings_ms: BTreeMap<String, u64>,
     /// Number of accounts the service holds shares of.
     pub accounts: Option<u64>,
+    /// Memory of the enclave, of enclaves that are machines.
+    pub memory: Option<Memory>,
     /// Every state entered, in order.
     pub history: Vec<Entered>,
 }
@@ -220,6 +235,7 @@ impl Status {
             ingress: None,
             timings_ms: BTreeMap::new(),
             accounts: None,
+            memory: None,
             history: vec![entered],
         }
     }

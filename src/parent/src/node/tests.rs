@@ -58,6 +58,31 @@ async fn a_healthy_enclave_is_watched_quietly() {
 }
 
 #[tokio::test]
+async fn the_enclaves_memory_is_in_the_status_and_a_warning_is_no_step() {
+    let (_directory, mut node, _) = verified().await;
+    assert_eq!(node.status.get().memory, None);
+    let event = |step: &str, used: &str| {
+        let details = [("memory_used_kib", used), ("memory_total_kib", "1000")];
+        let details = details.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        BootEvent { step: step.to_owned(), unix_ms: 7, duration_us: 3000, details }
+    };
+    node.note_step(&event("ready", "500"));
+    let mut expected = Memory { used_kib: 500, total_kib: 1000, is_low: false, unix_ms: 7 };
+    assert_eq!(node.status.get().memory, Some(expected));
+
+    node.note_step(&event("memory_low", "950"));
+    (expected.used_kib, expected.is_low) = (950, true);
+    assert_eq!(node.status.get().memory, Some(expected));
+    assert_eq!(node.status.get().timings_ms["enclave.ready"], 3);
+    assert!(!node.status.get().timings_ms.contains_key("enclave.memory_low"));
+
+    // What is no figure changes nothing, and what reports no memory neither.
+    node.note_step(&event("memory_low", "much"));
+    node.note_step(&BootEvent { step: "later".to_owned(), ..BootEvent::default() });
+    assert_eq!(node.status.get().memory, Some(expected));
+}
+
+#[tokio::test]
 async fn a_digest_of_the_wrong_length_is_refused() {
     let failed = service(&Ready { spki_sha256: vec![1; 31], ..Ready::default() }).unwrap_err();
     assert_eq!(failed.reason, Reason::VerificationFailed);

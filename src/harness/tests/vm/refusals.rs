@@ -3,15 +3,11 @@
 use std::{fs, process::Command};
 
 use harness::{Options, World};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 
-use crate::{TERMINAL, TRANSIENT, qemu, refused, serve, small, world};
+use crate::{TERMINAL, TRANSIENT, qemu, refused, small, world};
 
 /// Builds the world's image again with other parts, and pins the PCR0 it has: what a parent could do that cheats.
-fn rebuild(world: &World, change: impl Fn(String) -> String, files: &[(&str, &[u8])]) {
+pub(crate) fn rebuild(world: &World, change: impl Fn(String) -> String, files: &[(&str, &[u8])]) {
     let directory = world.path("image");
     for (name, contents) in files {
         let path = directory.join("inputs").join(name);
@@ -85,19 +81,4 @@ fn a_workload_that_ends_is_reported() {
     let pcrs = world.measure().unwrap();
     world.apply_policy(&[pcrs["PCR0"].as_str().unwrap()], &[]).unwrap();
     refused(&world, "ServiceExited", TRANSIENT);
-}
-
-#[test]
-fn an_enclave_that_is_killed_fails_the_parent_and_closes_ingress() {
-    let world = world(small());
-    let (mut node, status) = serve(&world);
-    let gateway = world.start_gateway(status.ingress().unwrap(), status.text("/pcrs/0").unwrap()).unwrap();
-    gateway.wait_verified().unwrap();
-    let pid = i32::try_from(status.enclave_pid().unwrap()).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    let (status, code) = node.wait_failed().unwrap();
-    assert_eq!((status.reason(), code), (Some("EnclaveExited"), TRANSIENT), "{}", status.0);
-    assert_eq!(status.ingress(), None);
-    let answer = gateway.sign(&world.accounts[0].id, b"a message").unwrap();
-    assert!(matches!(answer.code, 502 | 503), "{} {}", answer.code, answer.body);
 }

@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// alter-cms-plaintext.
     #[arg(long)]
     fault_file: Option<PathBuf>,
+    /// File to write attestation documents to that are not believed, each in the place of the one before.
+    #[arg(long)]
+    refused_document: Option<PathBuf>,
 }
 
 /// Serves until the process ends.
@@ -93,7 +96,7 @@ async fn start(args: Args) -> anyhow::Result<Server> {
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     let keys = KeyStore::new(region.to_owned(), args.account);
     let verifier = Verifier { region: region.to_owned(), principals: args.principals };
-    let service = Service::new(keys, root, FaultFile(args.fault_file));
+    let service = Service::new(keys, root, FaultFile(args.fault_file), args.refused_document);
     Ok(Server::new(listener, Tls::generate(&args.host)?, Kms { service, verifier }))
 }
 

@@ -5,6 +5,7 @@ mod management;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -24,6 +25,7 @@ pub(crate) struct Service {
     pub(crate) keys: KeyStore,
     pub(crate) attestation_root: TrustRoot,
     pub(crate) fault: FaultFile,
+    refused_document: Option<PathBuf>,
     envelopes: AtomicU64,
 }
 
@@ -51,8 +53,14 @@ pub(crate) enum Answer {
 }
 
 impl Service {
-    pub(crate) fn new(keys: KeyStore, attestation_root: TrustRoot, fault: FaultFile) -> Self {
-        Self { keys, attestation_root, fault, envelopes: AtomicU64::new(0) }
+    /// `refused_document` is where documents go that are not believed.
+    pub(crate) fn new(
+        keys: KeyStore,
+        attestation_root: TrustRoot,
+        fault: FaultFile,
+        refused_document: Option<PathBuf>,
+    ) -> Self {
+        Self { keys, attestation_root, fault, refused_document, envelopes: AtomicU64::new(0) }
     }
 
     /// `operation` is the name alone, without `TrentService.`.

@@ -21,6 +21,12 @@ pub(crate) struct RecipientInfo {
     attestation_document: Blob,
 }
 
+impl RecipientInfo {
+    pub(crate) fn document(&self) -> &[u8] {
+        &self.attestation_document.0
+    }
+}
+
 /// A recipient that was believed.
 pub(crate) struct Recipient {
     pub(crate) document: Document,
@@ -36,7 +42,7 @@ impl Recipient {
                 "satisfy enum value set: [RSAES_OAEP_SHA_256]",
             ));
         }
-        let document = &info.attestation_document.0;
+        let document = info.document();
         if document.is_empty() || document.len() > MAX_DOCUMENT_LENGTH {
             let constraint = "have length between 1 and 262144";
             return Err(ServiceError::constraint("recipient.attestationDocument", constraint));

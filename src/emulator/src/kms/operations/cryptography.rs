@@ -1,6 +1,6 @@
 //! Operations that use a key.
 
-use std::time::SystemTime;
+use std::{fs, time::SystemTime};
 
 use attestation::PCR_CONFIGURATION;
 use serde_json::{Value, json};
@@ -51,13 +51,22 @@ impl Service {
             let (key, plaintext) = self.open(&request, None, call)?;
             return Ok(Answer::Members(plaintext_answer(&key, &plaintext)));
         };
-        let recipient = Recipient::new(info, &self.attestation_root, SystemTime::now())?;
+        let recipient = Recipient::new(info, &self.attestation_root, SystemTime::now())
+            .inspect_err(|_| self.keep_refused(info.document()))?;
         call.log.pcr0 = recipient.document.pcr(0).map(|pcr| pcr.to_string());
         call.log.pcr16 = recipient.document.pcr(PCR_CONFIGURATION).map(|pcr| pcr.to_string());
         let (key, plaintext) = self.open(&request, Some(&recipient), call)?;
         let fault = self.fault.read()?;
         sleep(fault.delay()).await;
         self.answer_recipient(&key, &plaintext, &recipient, fault, call)
+    }
+
+    /// For whoever wants to know what was wrong with it.
+    fn keep_refused(&self, document: &[u8]) {
+        let Some(file) = &self.refused_document else { return };
+        if let Err(error) = fs::write(file, document) {
+            tracing::error!(file = %file.display(), %error, "cannot keep the refused document");
+        }
     }
 
     pub(super) fn re_encrypt(&self, body: &[u8], call: &mut Call<'_>) -> Result<Value, ServiceError> {

@@ -184,6 +184,18 @@ async fn an_altered_document_and_one_that_is_none_are_refused() {
 }
 
 #[tokio::test]
+async fn a_document_that_is_not_believed_is_kept_and_one_that_is_denied_is_not() {
+    let sealed = Sealed::under(attested_policy(&Pcr::from_bytes([2; 48]), &Enclave::pcr16())).await;
+    let kept = sealed.world.directory.path().join("refused.cose");
+    sealed.refusal(&sealed.world.enclave().document()).await;
+    assert!(!kept.exists());
+    for document in [&b"no document"[..], b"another one"] {
+        sealed.refusal(document).await;
+        assert_eq!(fs::read(&kept).unwrap(), document);
+    }
+}
+
+#[tokio::test]
 async fn a_document_without_a_usable_key_is_refused() {
     let sealed = Sealed::new().await;
     let nsm = sealed.world.enclave().nsm;

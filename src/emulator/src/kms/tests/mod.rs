@@ -54,6 +54,7 @@ impl World {
                 format!("{PARENT}:AKIAPARENT:parent-secret").parse().unwrap(),
             ],
             fault_file: Some(fault_file),
+            refused_document: Some(directory.path().join("refused.cose")),
         };
         let server = start(args).await.unwrap();
         let (address, ca) = (server.address().unwrap(), server.ca_pem().to_owned());

@@ -2,10 +2,12 @@
 //! tool, the parent with its enclave as local processes, and the Sign Gateway. The demo prints it; the tests over real
 //! processes try to break it.
 
+pub mod events;
 mod gateway;
 mod image;
 mod kms_admin;
 pub mod memory;
+mod nitro_enclave;
 mod node;
 mod program;
 pub mod qmp;

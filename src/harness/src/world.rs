@@ -435,7 +435,9 @@ fn start_kms(directory: &Path, admin: &Credentials, role: &Credentials) -> Resul
         .arg("--attestation-root")
         .arg(directory.join("authority/root.pem"))
         .arg("--fault-file")
-        .arg(directory.join("kms-fault.json"));
+        .arg(directory.join("kms-fault.json"))
+        .arg("--refused-document")
+        .arg(directory.join("kms-refused.cose"));
     for credentials in [admin, role] {
         command.arg("--principal").arg(credentials.principal());
     }

@@ -4,6 +4,7 @@ mod apt;
 mod command;
 mod image;
 mod kernel;
+mod on_demand;
 mod packages;
 mod programs;
 mod qemu;
@@ -23,6 +24,10 @@ cargo xtask COMMAND
              --keep        leave it running and print how to sign with curl
   vm [--seed N] [--accounts N] [--keep]
            The same as the demo, with the enclave's image booted in QEMU; the report goes to target/vm.
+  vm --nitro-enclave [--qemu PATH]
+           QEMU's own emulation of Nitro Enclaves boots the same image: its PCRs have to be ours, and the document that
+           it gives, which nobody signed, has to be refused.
+             --qemu PATH    a qemu-system-x86_64 that has the machine, instead of one that is built (see `qemu`)
   test [FILTER]
            All checks: format, lints, dependencies, programs, image, tests. FILTER runs only the tests of that name.
   build    The programs for the demo and the tests, with the software NSM, in target/debug.
@@ -33,6 +38,8 @@ cargo xtask COMMAND
              --out DIR      another directory than target/image
   image --check
            Build the image here and again, from nothing, in another directory; compare the bytes; print the PCRs.
+  image --oracle
+           Build the image; AWS's own crate reads it, and writes it again from its parts.
   qemu     QEMU and the vsock device that `vm` needs, in target/qemu and target/tools: nothing is installed.
   qemu --nitro-enclave
            QEMU with its own emulation of Nitro Enclaves, built in target/qemu-nitro.
@@ -58,11 +65,13 @@ fn run() -> Result<()> {
     };
     match (command, rest) {
         ("demo", options) => steps::demo(options),
+        ("vm", [option, options @ ..]) if option == "--nitro-enclave" => on_demand::nitro_enclave(options),
         ("vm", options) => steps::vm(options),
         ("test", []) => steps::test(None),
         ("test", [filter]) => steps::test(Some(filter)),
         ("build", []) => steps::build(),
         ("release", []) => steps::release(),
+        ("image", [option]) if option == "--oracle" => on_demand::oracle(),
         ("image", options) => image::command(options),
         ("qemu", options) => qemu::command(options),
         ("advisories", []) => steps::advisories(),

@@ -5,6 +5,8 @@
 
 mod nitro;
 
+pub(crate) use nitro::{check as has_nitro_enclave, obtain as nitro_enclave};
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

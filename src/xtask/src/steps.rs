@@ -82,6 +82,14 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     step("tests", &mut tests)
 }
 
+/// The tests of one file that `test` leaves out.
+pub(crate) fn ignored_tests(file: &str) -> Result<Command> {
+    let mut tests = Command::new(tool(CARGO_NEXTEST)?);
+    tests.args(["nextest", "run", "--workspace", "--features", DEVELOPMENT_FEATURES]);
+    tests.args(["--test", file, "--run-ignored", "only"]);
+    Ok(tests)
+}
+
 pub(crate) fn advisories() -> Result<()> {
     step("advisories", Command::new(tool(CARGO_DENY)?).args(["check", "advisories"]))
 }

@@ -100,7 +100,8 @@ pub(crate) fn obtain() -> Result<PathBuf> {
     Ok(script)
 }
 
-fn check(qemu: &Path) -> Result<()> {
+/// Has this QEMU the machine?
+pub(crate) fn check(qemu: &Path) -> Result<()> {
     let machines = output(Command::new(qemu).args(["-M", "help"]))?;
     ensure!(machines.contains("nitro-enclave"), "{} has no machine nitro-enclave", qemu.display());
     Ok(())

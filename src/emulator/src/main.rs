@@ -25,6 +25,8 @@ enum Command {
     NsmDevice(nsm_device::Args),
     /// Makes the certificate authority under which `nsm` and `nsm-device` sign attestation documents.
     Authority(authority::Args),
+    /// Makes a certificate authority for `kms --authority-dir`: one that an image can be built with.
+    KmsAuthority(kms::authority::Args),
 }
 
 #[tokio::main]
@@ -35,5 +37,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Nsm(args) => nsm::run(args).await,
         Command::NsmDevice(args) => nsm_device::run(args).await,
         Command::Authority(args) => authority::run(&args),
+        Command::KmsAuthority(args) => kms::authority::run(&args),
     }
 }

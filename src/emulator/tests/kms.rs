@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -147,4 +148,82 @@ fn a_host_without_a_region_needs_one() {
     let output = arguments.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("--region"), "{text}");
+}
+
+/// Serves once with the authority in `authority`, and lets a client that trusts `ca` create a key.
+async fn served_under(directory: &Path, authority: &Path, ca: &str) {
+    let mut child = command(directory).arg("--authority-dir").arg(authority).spawn().unwrap();
+    let ready = ready(&mut child);
+    assert_eq!(fs::read_to_string(ready["ca"].as_str().unwrap()).unwrap(), ca);
+    client(&ready).sdk().create_key().send().await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn kms_authority(directory: &Path) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
+    let output = command.args(["kms-authority", "--dir"]).arg(directory).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn an_authority_that_is_kept_serves_again_and_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("root.pem"), TestAuthority::generate().unwrap().root_pem()).unwrap();
+    let authority = directory.path().join("kept/kms");
+    assert!(kms_authority(&authority).0);
+    let ca = fs::read_to_string(authority.join("kms-ca.pem")).unwrap();
+    let mode = fs::metadata(authority.join("kms-ca.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    served_under(directory.path(), &authority, &ca).await;
+    served_under(directory.path(), &authority, &ca).await;
+    let (success, words) = kms_authority(&authority);
+    assert!(!success && words.contains("kms-ca.key exists already"), "{words}");
+    assert_eq!(fs::read_to_string(authority.join("kms-ca.pem")).unwrap(), ca);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_there_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("root.pem"), TestAuthority::generate().unwrap().root_pem()).unwrap();
+    let authority = directory.path().join("new");
+    let mut child = command(directory.path()).arg("--authority-dir").arg(&authority).spawn().unwrap();
+    ready(&mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mode = fs::metadata(authority.join("kms-ca.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let ca = fs::read_to_string(authority.join("kms-ca.pem")).unwrap();
+    served_under(directory.path(), &authority, &ca).await;
+}
+
+#[test]
+fn an_authority_that_cannot_serve_is_refused_with_a_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("root.pem"), TestAuthority::generate().unwrap().root_pem()).unwrap();
+    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+    assert!(kms_authority(&one).0 && kms_authority(&other).0);
+    let failure = || {
+        let output = command(directory.path()).arg("--authority-dir").arg(&one).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    };
+
+    fs::copy(other.join("kms-ca.key"), one.join("kms-ca.key")).unwrap();
+    let words = failure();
+    assert!(words.contains("do not belong together") && words.contains("one/kms-ca.pem"), "{words}");
+
+    fs::copy(other.join("kms-ca.pem"), one.join("kms-ca.pem")).unwrap();
+    fs::write(one.join("kms-ca.key"), "no key").unwrap();
+    let words = failure();
+    assert!(words.contains("one/kms-ca.key is no private key"), "{words}");
+
+    fs::remove_file(one.join("kms-ca.key")).unwrap();
+    let words = failure();
+    assert!(words.contains("but no") && words.contains("one/kms-ca.key"), "{words}");
+
+    fs::create_dir(one.join("kms-ca.key")).unwrap();
+    let words = failure();
+    assert!(words.contains("cannot read") && words.contains("one/kms-ca.key"), "{words}");
 }

@@ -1,6 +1,7 @@
 //! `emulator kms`: AWS KMS for one account in one region, as far as attested unsealing needs it. It judges signatures,
 //! key policies and attestation documents as AWS does, and forgets everything when it ends.
 
+pub(crate) mod authority;
 mod blob;
 mod envelope;
 mod error;
@@ -24,15 +25,13 @@ use attestation::TrustRoot;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use authority::{Authority, CERTIFICATE_FILE};
 use fault::FaultFile;
 use keys::KeyStore;
 use operations::Service;
 use server::{Kms, Server};
 use sigv4::{Principal, Verifier};
 use tls::Tls;
-
-/// Name of the CA's certificate in `--state-dir`.
-const CA_FILE: &str = "kms-ca.pem";
 
 /// Options of `emulator kms`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +51,9 @@ pub(crate) struct Args {
     /// Directory to write kms-ca.pem to, the certificate authority to trust.
     #[arg(long)]
     state_dir: PathBuf,
+    /// Directory with that authority, kms-ca.pem and kms-ca.key; made if it is not there [default: one for this run]
+    #[arg(long)]
+    authority_dir: Option<PathBuf>,
     /// PEM file of the root that attestation documents have to be under.
     #[arg(long)]
     attestation_root: PathBuf,
@@ -72,7 +74,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let state_dir = args.state_dir.clone();
     let server = start(args).await?;
-    let ca = state_dir.join(CA_FILE);
+    let ca = state_dir.join(CERTIFICATE_FILE);
     fs::write(&ca, server.ca_pem()).with_context(|| format!("cannot write {}", ca.display()))?;
     println!("{}", json!({"address": server.address()?.to_string(), "ca": ca}));
     server.serve().await.context("cannot accept connections")
@@ -97,7 +99,12 @@ async fn start(args: Args) -> anyhow::Result<Server> {
     let keys = KeyStore::new(region.to_owned(), args.account);
     let verifier = Verifier { region: region.to_owned(), principals: args.principals };
     let service = Service::new(keys, root, FaultFile(args.fault_file), args.refused_document);
-    Ok(Server::new(listener, Tls::generate(&args.host)?, Kms { service, verifier }))
+    let authority = match &args.authority_dir {
+        Some(directory) => Authority::load_or_create(directory),
+        None => Authority::generate(),
+    };
+    let tls = Tls::generate(&args.host, authority.context("the authority of KMS's TLS")?)?;
+    Ok(Server::new(listener, tls, Kms { service, verifier }))
 }
 
 fn region_of(host: &str) -> Option<&str> {

@@ -1,14 +1,19 @@
-//! The server's certificate, under a certificate authority that exists for one run.
+//! The server's certificate, made for one run.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rustls::{
+    RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::aws_lc_rs,
 };
-use rustls::{ServerConfig, crypto::aws_lc_rs};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject as _,
+};
+
+use super::authority::{Authority, CERTIFICATE_FILE};
 
 /// What TLS is served with, and what clients have to trust.
 pub(crate) struct Tls {
@@ -19,12 +24,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// For a server with this host name.
-    pub(crate) fn generate(host: &str) -> anyhow::Result<Self> {
-        let ca_key = KeyPair::generate()?;
-        let ca = ca_params()?;
-        let ca_pem = ca.self_signed(&ca_key)?.pem();
-        let issuer = Issuer::new(ca, ca_key);
-
+    pub(crate) fn generate(host: &str, authority: Authority) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new([host.to_owned()])
             .with_context(|| format!("{host:?} cannot be a host name; give another --host"))?;
@@ -32,21 +32,33 @@ impl Tls {
         params.key_usages.push(KeyUsagePurpose::DigitalSignature);
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &issuer)?;
+        let certificate = params.signed_by(&key, &authority.issuer)?;
+        if let Some(directory) = &authority.directory {
+            accepts(&authority.certificate_pem, certificate.der(), host).with_context(|| {
+                format!(
+                    "clients that trust {} do not accept what its key signs; the two files do not belong together. \
+                     Remove both for a new authority",
+                    directory.join(CERTIFICATE_FILE).display()
+                )
+            })?;
+        }
 
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
-        Ok(Self { server: Arc::new(server), ca_pem })
+        Ok(Self { server: Arc::new(server), ca_pem: authority.certificate_pem })
     }
 }
 
-fn ca_params() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new([])?;
-    params.distinguished_name.push(DnType::CommonName, "KMS stand-in (not for production)");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
-    Ok(params)
+/// What a client does that trusts this authority.
+fn accepts(ca_pem: &str, certificate: &CertificateDer<'_>, host: &str) -> anyhow::Result<()> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let client = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build()?;
+    let host = ServerName::try_from(host)?;
+    client.verify_server_cert(certificate, &[], &host, &[], UnixTime::now())?;
+    Ok(())
 }

@@ -48,6 +48,7 @@ impl World {
             region: None,
             account: "111122223333".to_owned(),
             state_dir: PathBuf::new(),
+            authority_dir: None,
             attestation_root: root,
             principals: vec![
                 format!("{ADMIN}:AKIAADMIN:admin-secret").parse().unwrap(),

@@ -55,7 +55,8 @@ fn main() {
 }
 
 fn heartbeat(cid: u32) -> Result<u8> {
-    let address = SockaddrVm { family: AF_VSOCK as u16, reserved: 0, port: HEARTBEAT_PORT, cid, zero: [0; 4] };
+    let address =
+        SockaddrVm { family: AF_VSOCK as u16, reserved: 0, port: HEARTBEAT_PORT, cid, zero: [0; 4] };
     // SAFETY: plain system calls; the descriptor is checked, and owned by `stream` alone.
     let mut stream = unsafe {
         let descriptor = socket(AF_VSOCK, SOCK_STREAM, 0);

@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use api::ports;
 use clap::Parser;
 use harness::{
-    Account, Gateway, Options, Qemu, Status, World, Worlds,
+    Account, Gateway, Options, Qemu, Status, VsockSocket, World, Worlds,
     report::{Report, Signature},
     verify_signature,
 };
@@ -32,6 +33,9 @@ struct Arguments {
     /// Boot the enclave's image in QEMU; the argument is the directory with `image/`, `qemu/` and `tools/`.
     #[arg(long, value_name = "TARGET")]
     qemu: Option<PathBuf>,
+    /// Let the enclave's processes and the parent meet on vsock, at this machine's own context id (1).
+    #[arg(long, conflicts_with = "qemu")]
+    vsock: bool,
     /// Where the report goes.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
@@ -48,8 +52,13 @@ fn main() -> Result<()> {
 
     println!("Provision");
     let qemu = arguments.qemu.as_deref().map(Qemu::in_target).transpose()?;
-    let options =
-        Options { accounts_per_scheme: arguments.accounts, seed: arguments.seed, qemu, ..Options::default() };
+    let options = Options {
+        accounts_per_scheme: arguments.accounts,
+        seed: arguments.seed,
+        qemu,
+        vsock: arguments.vsock,
+        ..Options::default()
+    };
     let world = Worlds::provision(options, &mut step)?;
 
     println!("Boot");
@@ -127,7 +136,18 @@ fn report(
         bundle_sha256: status.0["bundle_sha256"].clone(),
         timings_ms,
         signatures,
+        vsock: world.options.vsock.then(vsock).transpose()?,
     })
+}
+
+/// The system's vsock sockets; those of the control channel and of the signing service are among them.
+fn vsock() -> Result<Vec<VsockSocket>> {
+    let sockets = harness::vsock_sockets()?;
+    for port in [ports::CONTROL, ports::SIGN] {
+        let connected = sockets.iter().any(|socket| socket.is_connection_at(port));
+        ensure!(connected, "nobody is connected to vsock port {port}, the kernel says: {sockets:?}");
+    }
+    Ok(sockets)
 }
 
 fn print_boot(status: &Status) {
@@ -142,6 +162,11 @@ fn print_summary(report: &Report, status: &Status, total: Duration) -> Result<()
     println!("  PCR16           {}", status.text("/pcrs/16")?);
     println!("  KMS request     {}", report.kms_request_id);
     println!("  bundle SHA-256  {}", status.text("/bundle_sha256/ciphertext")?);
+    if let Some(sockets) = &report.vsock {
+        let listening = sockets.iter().filter(|socket| socket.state == "listening");
+        let listening: Vec<_> = listening.map(|socket| socket.local.to_string()).collect();
+        println!("  vsock           {}", listening.join(", "));
+    }
     println!("  signatures      {}, each accepted by an independent library", report.signatures.len());
     Ok(())
 }

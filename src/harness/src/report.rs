@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::VsockSocket;
+
 /// The whole report. Hex is lower case, keys and signatures are in the schemes' standard encodings.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -21,6 +23,9 @@ pub struct Report {
     pub timings_ms: BTreeMap<String, u64>,
     /// One a signing session.
     pub signatures: Vec<Signature>,
+    /// The kernel's list of vsock sockets while the parent serves, if it meets the enclave on this machine's vsock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vsock: Option<Vec<VsockSocket>>,
 }
 
 /// One signature and everything that is needed to verify it.

@@ -41,6 +41,8 @@ pub struct Options {
     pub kms_timeout_ms: u32,
     /// Boot the enclave's image in QEMU instead of running its programs as local processes.
     pub qemu: Option<Qemu>,
+    /// Let the enclave's processes and the parent meet on vsock, at this machine's own context id.
+    pub vsock: bool,
 }
 
 impl Default for Options {
@@ -53,6 +55,7 @@ impl Default for Options {
             session_deadline_ms: 30_000,
             kms_timeout_ms: 10_000,
             qemu: None,
+            vsock: false,
         }
     }
 }
@@ -246,7 +249,7 @@ impl World {
             qemu.build_image(&self.path("image"), &kms_roots_pem)?;
         } else {
             let enclave = EnclaveConfig {
-                parent: "unix-guest:vm.vsock",
+                parent: if self.options.vsock { "vsock:1" } else { "unix-guest:vm.vsock" },
                 nsm: "unix:nsm.sock",
                 sign_service: binary("sign-service")?,
                 work_dir: "work",
@@ -294,6 +297,7 @@ impl World {
                     "sign_service": binary("sign-service")?,
                     "config": self.path("enclave.toml"),
                     "hypervisor": program("emulator", "nsm")?,
+                    "vsock": self.options.vsock,
                 },
             }),
         })

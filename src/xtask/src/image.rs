@@ -61,7 +61,7 @@ pub(crate) fn build_and_repeat() -> Result<()> {
 /// Builds everything that is not there yet, and puts it together in `out`.
 fn build(config: &Path, out: &Path) -> Result<()> {
     let programs = programs::build()?;
-    let kernel = kernel::build()?;
+    let kernel = kernel::build(kernel::ENCLAVE)?;
     steps::build_one("eif")?;
 
     let inputs = out.join("inputs");

@@ -1,6 +1,6 @@
-//! The enclave's kernel: Debian's source, in the version that `nix/kernel.source` pins, with `nix/kernel.config` on top of
-//! `allnoconfig`. It takes seven minutes of CPU time, so the result is kept under `target/kernel/`, in a directory named
-//! after everything that it depends on. The source tree is deleted.
+//! Kernels: Debian's source, in the version that `nix/kernel.source` pins, with fragments on top of `allnoconfig`. One takes
+//! seven minutes of CPU time, so the result is kept under `target/kernel/`, in a directory named after everything that it
+//! depends on. The source tree is deleted.
 
 mod fragment;
 
@@ -18,6 +18,11 @@ use crate::{
     packages::{Package, apt_get, header, is_root, need, program},
     programs::compilers,
 };
+
+/// The enclave's kernel: fragments in `nix/`.
+pub(crate) const ENCLAVE: &[&str] = &["kernel.config"];
+/// The kernel of the machine that plays the parent instance.
+pub(crate) const PARENT_VM: &[&str] = &["kernel.config", "parent-vm.config"];
 
 /// To be changed when this file builds another kernel from the same source and options.
 const VERSION: u32 = 1;
@@ -69,9 +74,9 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// Builds the kernel, or finds it built.
-pub(crate) fn build() -> Result<Kernel> {
-    let recipe = Recipe::read()?;
+/// Builds the kernel of these fragments, or finds it built.
+pub(crate) fn build(fragments: &[&str]) -> Result<Kernel> {
+    let recipe = Recipe::read(fragments)?;
     let directory = directory();
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     // Of two that want the same kernel at the same time, one waits for the other.
@@ -108,19 +113,29 @@ pub(crate) fn directory() -> PathBuf {
 /// What the kernel is made of.
 struct Recipe {
     source: Source,
-    fragment: PathBuf,
+    /// One behind the other.
+    fragments: Vec<PathBuf>,
 }
 
 impl Recipe {
-    fn read() -> Result<Self> {
+    fn read(fragments: &[&str]) -> Result<Self> {
         let nix = workspace().join("nix");
-        Ok(Self { source: Source::pinned()?, fragment: nix.join("kernel.config") })
+        let fragments = fragments.iter().map(|name| nix.join(name)).collect();
+        Ok(Self { source: Source::pinned()?, fragments })
+    }
+
+    /// All options that are asked for.
+    fn options(&self) -> Result<String> {
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        Ok(self.fragments.iter().map(read).collect::<Result<Vec<_>>>()?.join("\n"))
     }
 
     /// Everything that the kernel's bytes depend on, as 16 hexadecimal digits.
     fn key(&self) -> Result<String> {
         let compilers: Vec<_> = compilers()?.into_iter().filter(|(name, _)| *name != "rustc").collect();
-        let files = sha256(&[&self.fragment])?;
+        let files = sha256(&self.fragments.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         let inputs = format!("{VERSION} {} {files:?} {compilers:?} {ENVIRONMENT:?}", self.source);
         let mut hash = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         hash.stdin.take().context("sha256sum reads nothing")?.write_all(inputs.as_bytes())?;
@@ -137,15 +152,17 @@ impl Recipe {
         step("unpack it further", Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(work))?;
         let tree = work.join(&self.source.package);
 
+        let wanted = self.options()?;
+        let fragment = work.join("fragment");
+        fs::write(&fragment, &wanted)?;
         let mut configure = make(&tree, &["allnoconfig"]);
-        step("configure the kernel", configure.env("KCONFIG_ALLCONFIG", &self.fragment))?;
-        let wanted = fs::read_to_string(&self.fragment)?;
+        step("configure the kernel", configure.env("KCONFIG_ALLCONFIG", &fragment))?;
         let ignored = fragment::ignored(&wanted, &fs::read_to_string(tree.join(".config"))?);
         ensure!(
             ignored.is_empty(),
-            "{} asks for options that the kernel's configuration did not follow; something they depend on is missing, \
+            "{} ask for options that the kernel's configuration did not follow; something they depend on is missing, \
              or something else selects them:\n  {}",
-            self.fragment.display(),
+            self.fragments.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "),
             ignored.join("\n  ")
         );
 
@@ -272,6 +289,26 @@ mod tests {
         assert!(Source::parse("linux-source-6.12 6.12.1-1").is_none());
         assert!(Source::parse("linux-source-6.12 6.12.1-1 e8").is_none());
         assert!(Source::parse(&format!("a 1 {hash}\nb 1 {hash}\n")).is_none());
+    }
+
+    #[test]
+    fn the_machine_of_the_parent_takes_no_option_of_the_enclaves_back() {
+        let read = |name| fs::read_to_string(workspace().join("nix").join(name)).unwrap();
+        let [enclave, parent] = PARENT_VM else { panic!("two fragments") };
+        assert_eq!([*enclave], ENCLAVE);
+        let (enclave, parent) = (read(enclave), read(parent));
+        let options: Vec<_> =
+            parent.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        assert!(options.contains(&"CONFIG_VSOCKETS_LOOPBACK=y"));
+        for line in &options {
+            let (option, _) = line.split_once('=').unwrap();
+            let said = [format!("{option}="), format!("# {option} is not set")];
+            assert!(
+                !enclave.lines().any(|line| said.iter().any(|start| line.starts_with(start))),
+                "{option} is in both"
+            );
+        }
+        assert!(fragment::ignored(&enclave, &Recipe::read(PARENT_VM).unwrap().options().unwrap()).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod image;
 mod kernel;
 mod on_demand;
 mod packages;
+mod parent_vm;
 mod programs;
 mod qemu;
 mod steps;
@@ -24,6 +25,9 @@ cargo xtask COMMAND
              --keep        leave it running and print how to sign with curl
   vm [--seed N] [--accounts N] [--keep]
            The same as the demo, with the enclave's image booted in QEMU; the report goes to target/vm.
+  vm --parent [--seed N] [--accounts N]
+           The same as the demo, inside a machine in QEMU that plays the parent instance: the enclave's processes and
+           the parent meet on vsock (CID 1). The report goes to target/vm-parent.
   vm --nitro-enclave [--qemu PATH]
            QEMU's own emulation of Nitro Enclaves boots the same image: its PCRs have to be ours, and the document that
            it gives, which nobody signed, has to be refused.
@@ -65,6 +69,7 @@ fn run() -> Result<()> {
     };
     match (command, rest) {
         ("demo", options) => steps::demo(options),
+        ("vm", [option, options @ ..]) if option == "--parent" => parent_vm::run(options),
         ("vm", [option, options @ ..]) if option == "--nitro-enclave" => on_demand::nitro_enclave(options),
         ("vm", options) => steps::vm(options),
         ("test", []) => steps::test(None),

@@ -1,5 +1,6 @@
-//! QEMU with the devices that an enclave needs: a vsock and an NSM that other programs play (vhost-user). Debian has them
-//! since 11.1, in trixie-backports; it runs on older systems with its own C library.
+//! QEMU with the devices that an enclave needs: a vsock and an NSM that other programs play (vhost-user), and with the one
+//! through which the parent's machine sees the files of its host. Debian has them since 11.1, in trixie-backports; it runs on
+//! older systems with its own C library.
 //!
 //! `target/qemu/qemu-system-x86_64` is a script that starts it; `target/tools/bin` has the vsock device, unless PATH has it.
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
-const DEVICES: [&str; 2] = ["vhost-user-test-device", "vhost-user-vsock-device"];
+const DEVICES: [&str; 3] = ["vhost-user-test-device", "vhost-user-vsock-device", "virtio-9p-device"];
 const RELEASE: &str = "trixie-backports";
 const LISTS: [(&str, &str); 2] = [("deb", "trixie"), ("deb", RELEASE)];
 const VHOST_DEVICE_VSOCK: (&str, &str) = ("vhost-device-vsock", "0.3.0");
@@ -53,7 +54,7 @@ pub(crate) fn command(options: &[String]) -> Result<()> {
 }
 
 /// Makes the script: for a QEMU on PATH that has the devices, or else for Debian's, which is obtained.
-fn obtain() -> Result<PathBuf> {
+pub(crate) fn obtain() -> Result<PathBuf> {
     let directory = target_directory().join("qemu");
     let script = directory.join(PROGRAM);
     if script.is_file() {

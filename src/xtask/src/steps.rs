@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{cargo, step, target_directory, tool},
-    image, programs, qemu,
+    image, parent_vm, programs, qemu,
 };
 
 /// The emulated NSM exists only in builds with these features.
@@ -77,6 +77,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     build()?;
     image::build_and_repeat()?;
     qemu::command(&[])?;
+    parent_vm::prepare()?;
     let mut tests = Command::new(nextest);
     tests.args(["nextest", "run", "--workspace", "--features", DEVELOPMENT_FEATURES]).args(filter);
     step("tests", &mut tests)

@@ -31,6 +31,8 @@ use super::{
 };
 use crate::config::Qemu;
 
+pub use tsc::host_khz as host_tsc_khz;
+
 const QEMU: Role = Role { name: "QEMU", key: "enclave.qemu.qemu", last_words: 4 };
 const VSOCK_DEVICE: Role = Role { name: "the vsock device", key: "enclave.qemu.vsock_device", last_words: 1 };
 const NSM_DEVICE: Role = Role { name: "the NSM device", key: "enclave.qemu.nsm_device", last_words: 1 };

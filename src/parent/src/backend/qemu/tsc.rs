@@ -5,7 +5,7 @@
 
 /// Counts in a millisecond; `None` where the processor has no such counter.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn host_khz() -> Option<u64> {
+pub fn host_khz() -> Option<u64> {
     let (counter, at) = read();
     std::thread::sleep(std::time::Duration::from_millis(50));
     let (later_counter, later) = read();
@@ -16,7 +16,7 @@ pub(super) fn host_khz() -> Option<u64> {
 
 /// Counts in a millisecond; `None` where the processor has no such counter.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn host_khz() -> Option<u64> {
+pub fn host_khz() -> Option<u64> {
     None
 }
 

@@ -18,7 +18,7 @@ mod signature;
 mod world;
 
 pub use gateway::Gateway;
-pub use image::Qemu;
+pub use image::{GivenImage, Qemu};
 pub use kms_admin::{KmsAdmin, Rebound};
 pub use netlink::{VsockSocket, vsock_sockets};
 pub use node::{Node, Status};

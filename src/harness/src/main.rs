@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use api::ports;
 use clap::Parser;
 use harness::{
-    Account, Gateway, Options, Qemu, Status, VsockSocket, World, Worlds,
+    Account, Gateway, GivenImage, Options, Qemu, Status, VsockSocket, World, Worlds,
     report::{Report, Signature},
     verify_signature,
 };
@@ -33,6 +33,12 @@ struct Arguments {
     /// Boot the enclave's image in QEMU; the argument is the directory with `image/`, `qemu/` and `tools/`.
     #[arg(long, value_name = "TARGET")]
     qemu: Option<PathBuf>,
+    /// Boot exactly this image.
+    #[arg(long, value_name = "IMAGE", requires = "qemu")]
+    eif: Option<PathBuf>,
+    /// Directory with the authority of the KMS stand-in that the image trusts [default: kms-authority beside the image]
+    #[arg(long, value_name = "DIR", requires = "eif")]
+    kms_authority: Option<PathBuf>,
     /// Let the enclave's processes and the parent meet on vsock, at this machine's own context id (1).
     #[arg(long, conflicts_with = "qemu")]
     vsock: bool,
@@ -51,7 +57,7 @@ fn main() -> Result<()> {
     };
 
     println!("Provision");
-    let qemu = arguments.qemu.as_deref().map(Qemu::in_target).transpose()?;
+    let qemu = arguments.qemu.as_deref().map(|target| qemu(target, &arguments)).transpose()?;
     let options = Options {
         accounts_per_scheme: arguments.accounts,
         seed: arguments.seed,
@@ -82,6 +88,9 @@ fn main() -> Result<()> {
     }
 
     let status = node.status()?;
+    if let Some(image) = world.options.qemu.as_ref().and_then(|qemu| qemu.given.as_ref()) {
+        image.check_pcrs(&status.0["pcrs"])?;
+    }
     for (name, value) in status.0["timings_ms"].as_object().into_iter().flatten() {
         timings.insert(format!("boot: {name}"), value.as_u64().unwrap_or_default());
     }
@@ -103,6 +112,13 @@ fn main() -> Result<()> {
     ensure!(exit.success(), "the parent did not stop cleanly: {exit}\n{}", node.program.log_tail());
     println!("Everything is stopped.");
     Ok(())
+}
+
+fn qemu(target: &Path, arguments: &Arguments) -> Result<Qemu> {
+    match &arguments.eif {
+        Some(eif) => Qemu::with_image(target, GivenImage::new(eif, arguments.kms_authority.as_deref())?),
+        None => Qemu::in_target(target),
+    }
 }
 
 fn sign(gateway: &Gateway, account: &Account) -> Result<Signature> {

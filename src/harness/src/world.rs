@@ -137,7 +137,9 @@ impl Worlds {
 
         run(Command::new(binary("emulator")?).args(["authority", "--dir"]).arg(at("authority")), None)?;
         let (admin, role) = (Credentials::generate("admin"), Credentials::generate("nitro-sign-parent"));
-        let (kms, kms_address) = start_kms(directory.path(), &admin, &role)?;
+        let given = options.qemu.as_ref().and_then(|qemu| qemu.given.as_ref());
+        let kms_authority = given.map(|image| image.kms_authority.as_path());
+        let (kms, kms_address) = start_kms(directory.path(), &admin, &role, kms_authority)?;
         done("start the KMS stand-in");
 
         certificates(directory.path())?;
@@ -246,7 +248,9 @@ impl World {
     pub fn write_parent_files(&self, pcr0: &str) -> Result<()> {
         let kms_roots_pem = fs::read_to_string(self.path("kms-ca.pem"))?;
         if let Some(qemu) = &self.options.qemu {
-            qemu.build_image(&self.path("image"), &kms_roots_pem)?;
+            if qemu.given.is_none() {
+                qemu.build_image(&self.path("image"), &kms_roots_pem)?;
+            }
         } else {
             let enclave = EnclaveConfig {
                 parent: if self.options.vsock { "vsock:1" } else { "unix-guest:vm.vsock" },
@@ -282,7 +286,10 @@ impl World {
                 "backend": "qemu",
                 "attestation_root": attestation_root,
                 "qemu": {
-                    "image": self.path("image/image.eif"),
+                    "image": match &qemu.given {
+                        Some(image) => image.eif.clone(),
+                        None => self.path("image/image.eif"),
+                    },
                     "qemu": [qemu.qemu],
                     "vsock_device": [qemu.vsock_device],
                     "nsm_device": program("emulator", "nsm-device")?,
@@ -428,7 +435,13 @@ struct EnclaveConfig {
     kms_roots_pem: String,
 }
 
-fn start_kms(directory: &Path, admin: &Credentials, role: &Credentials) -> Result<(Program, String)> {
+/// `authority` is the directory with its TLS authority; without one it makes its own.
+fn start_kms(
+    directory: &Path,
+    admin: &Credentials,
+    role: &Credentials,
+    authority: Option<&Path>,
+) -> Result<(Program, String)> {
     fs::write(directory.join("kms-fault.json"), r#"{"mode":"none"}"#)?;
     let mut command = Command::new(binary("emulator")?);
     command
@@ -442,6 +455,9 @@ fn start_kms(directory: &Path, admin: &Credentials, role: &Credentials) -> Resul
         .arg(directory.join("kms-fault.json"))
         .arg("--refused-document")
         .arg(directory.join("kms-refused.cose"));
+    if let Some(authority) = authority {
+        command.arg("--authority-dir").arg(authority);
+    }
     for credentials in [admin, role] {
         command.arg("--principal").arg(credentials.principal());
     }

@@ -17,10 +17,12 @@ pub(crate) fn demo(options: &[String]) -> Result<()> {
     run_demo(Command::new(target_directory().join("debug/demo")).args(options))
 }
 
-/// The demo with the enclave's image in QEMU.
+/// The demo with the enclave's image in QEMU: ours, or the one that `--eif` names.
 pub(crate) fn vm(options: &[String]) -> Result<()> {
     build()?;
-    image::command(&[])?;
+    if !options.iter().any(|option| option == "--eif" || option.starts_with("--eif=")) {
+        image::command(&[])?;
+    }
     qemu::command(&[])?;
     let target = target_directory();
     let mut demo = Command::new(target.join("debug/demo"));

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -92,11 +93,23 @@ fn a_demo_that_fails_in_the_machine_fails_here_and_leaves_no_report_of_an_earlie
 }
 
 #[test]
-fn a_kernel_that_cannot_start_the_first_program_is_no_success() {
+fn a_machine_that_cannot_reach_its_files_ends_without_a_status() {
     let out = tempfile::tempdir().unwrap();
+    let console = out.path().join("console.log");
     let mut machine = ParentVm::in_target(&target()).unwrap();
-    // Too little for anything.
-    machine.memory_mib = 16;
-    let error = machine.run(out.path(), &[], std::process::Stdio::null()).unwrap_err().to_string();
+    // The enclave's kernel, which knows no 9P.
+    machine.kernel = target().join("image/inputs/bzImage");
+    let error = machine.run(out.path(), &[], File::create(&console).unwrap().into()).unwrap_err().to_string();
     assert!(error.contains("before the demo did"), "{error}");
+    let console = fs::read_to_string(console).unwrap();
+    assert!(console.contains("Kernel panic"), "{console}");
+}
+
+#[test]
+fn outside_of_such_a_machine_its_first_program_touches_nothing() {
+    let init = harness::binary("parent-vm-init").unwrap();
+    let output = Command::new(init).env("PARENT_VM_OUT", "/nonexistent").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("cargo xtask vm --parent"), "{words}");
 }

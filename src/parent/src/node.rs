@@ -56,7 +56,7 @@ impl Node {
         self.status.enter(State::Unsealing, |_| {});
         let started = Instant::now();
         let ready = loop {
-            match self.guest.next().await? {
+            match self.next().await? {
                 Progress::Ready(ready) => break ready,
                 other => self.note(other).await?,
             }
@@ -127,9 +127,9 @@ impl Node {
     }
 
     async fn watch_once(&mut self, service: &Service) -> Result<(), Failed> {
-        let Self { guest, ingress, .. } = self;
+        let Self { guest, ingress, status, .. } = self;
         let died = tokio::select! {
-            progress = guest.next() => match progress? {
+            progress = next(guest, status) => match progress? {
                 Progress::KmsBridgeDied(error) => {
                     self.note(Progress::KmsBridgeDied(error)).await?;
                     "kms"
@@ -199,7 +199,7 @@ impl Node {
                     }
                     done => done,
                 },
-                progress = self.guest.next() => progress?,
+                progress = self.next() => progress?,
             };
             self.note(progress).await?;
         }
@@ -209,12 +209,16 @@ impl Node {
     async fn explain(&mut self, failed: Failed) -> Failed {
         let explanation = async {
             loop {
-                if let Err(reason) = self.guest.next().await {
+                if let Err(reason) = self.next().await {
                     return reason;
                 }
             }
         };
         timeout(EXPLANATION, explanation).await.unwrap_or(failed)
+    }
+
+    async fn next(&mut self) -> Result<Progress, Failed> {
+        next(&mut self.guest, &self.status).await
     }
 
     async fn note(&mut self, progress: Progress) -> Result<(), Failed> {
@@ -250,6 +254,23 @@ impl Node {
             }
         });
     }
+}
+
+/// What the enclave tells next. One whose memory is gone may end without another word: its warning is the explanation then.
+async fn next(guest: &mut Guest, status: &StatusFile) -> Result<Progress, Failed> {
+    guest.next().await.map_err(|failed| explained(failed, status.get().memory))
+}
+
+fn explained(mut failed: Failed, memory: Option<Memory>) -> Failed {
+    if let (Reason::EnclaveExited, Some(Memory { used_kib, total_kib, is_low: true, .. })) =
+        (failed.reason, memory)
+    {
+        let warning = format!(
+            "; it had warned that its memory was low: {used_kib} of {total_kib} KiB in use; give it more"
+        );
+        failed.message.push_str(&warning);
+    }
+    failed
 }
 
 /// The figures, if the step reports them.

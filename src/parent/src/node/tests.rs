@@ -58,6 +58,36 @@ async fn a_healthy_enclave_is_watched_quietly() {
 }
 
 #[tokio::test]
+async fn an_enclave_that_ends_without_a_word_after_it_warned_is_explained_by_the_warning() {
+    let Setting { directory: _directory, config, backend } = setting(Script::EndsLater);
+    let now = Arc::clone(&backend.now);
+    let config = Arc::new(config);
+    let mut status = StatusFile::create(&config.runtime_dir, "fake").unwrap();
+    let (guest, expected) = launch(&config, Arc::new(backend), &mut status).await.unwrap();
+    let mut node = Node::new(config, guest, expected, status);
+    let service = node.unseal().await.unwrap();
+    let details = [("memory_used_kib", "950"), ("memory_total_kib", "1000")];
+    let details = details.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    node.note_step(&BootEvent { step: MEMORY_LOW.to_owned(), details, ..BootEvent::default() });
+    now.notify_one();
+    let failed = node.watch(&service).await;
+    assert_eq!(failed.reason, Reason::EnclaveExited);
+    assert!(failed.message.contains("ended (for a test); it had warned"), "{failed}");
+    assert!(failed.message.contains("950 of 1000 KiB"), "{failed}");
+}
+
+#[test]
+fn only_an_unexplained_end_after_a_warning_is_explained_by_it() {
+    let exited = || Failed::new(Reason::EnclaveExited, "it ended");
+    let memory = Memory { used_kib: 950, total_kib: 1000, is_low: true, unix_ms: 7 };
+    assert_ne!(explained(exited(), Some(memory)), exited());
+    assert_eq!(explained(exited(), Some(Memory { is_low: false, ..memory })), exited());
+    assert_eq!(explained(exited(), None), exited());
+    let named = Failed::new(Reason::ControlLost, "it runs on");
+    assert_eq!(explained(named.clone(), Some(memory)), named);
+}
+
+#[tokio::test]
 async fn the_enclaves_memory_is_in_the_status_and_a_warning_is_no_step() {
     let (_directory, mut node, _) = verified().await;
     assert_eq!(node.status.get().memory, None);

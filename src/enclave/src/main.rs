@@ -189,6 +189,9 @@ async fn boot(
         journal.step("fetch_configuration", async |_| download::fetch_boot(&mut downloads).await).await?;
     let sealed = journal
         .step("fetch_bundle", async |facts| {
+            if is_pid1 {
+                pid1::memory::suffices_for(bundle_size, facts)?;
+            }
             download::fetch_bundle(downloads, &configuration, bundle_size, &work_dir, facts).await
         })
         .await?;

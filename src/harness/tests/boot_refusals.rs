@@ -8,8 +8,8 @@ use harness::{Options, Rebound, Status, World, Worlds};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-const TERMINAL: i32 = 2;
-const TRANSIENT: i32 = 3;
+const TERMINAL: i32 = 77;
+const TRANSIENT: i32 = 75;
 
 fn world() -> World {
     world_with(Options::default())

@@ -3,6 +3,8 @@
 mod console;
 mod directory;
 mod error;
+mod image;
+pub mod nitro;
 pub mod process;
 mod program;
 pub mod qemu;
@@ -82,5 +84,6 @@ pub fn of(config: &Config) -> Arc<dyn Backend> {
         config::Backend::Qemu(machine) => {
             Arc::new(qemu::QemuBackend::new(machine.clone(), &config.runtime_dir))
         }
+        config::Backend::Nitro(enclave) => Arc::new(nitro::NitroBackend::new(enclave.clone())),
     }
 }

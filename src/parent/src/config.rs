@@ -5,6 +5,7 @@
 //! ([`Config::configuration`]) or, like `pcr0`, protects the operator from starting the wrong image.
 
 mod enclave;
+mod nitro;
 mod values;
 
 use std::{
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use vsock::Endpoint;
 
 pub use enclave::{Backend, Enclave, Invocation, Process, Qemu};
+pub use nitro::Nitro;
 pub use values::{HostPort, Root};
 
 /// The longest path of a Unix socket, bytes (`sun_path` holds 108 with its end).
@@ -231,6 +233,14 @@ impl Config {
         files
     }
 
+    /// Checks that the files are there which a launch reads.
+    pub fn check_files(&self) -> Result<(), FileError> {
+        for (key, path) in self.files() {
+            fs::File::open(path).map_err(|source| FileError { key, path: path.to_owned(), source })?;
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<(), Refused> {
         for (key, path) in self.files().into_iter().chain([("runtime_dir", self.runtime_dir.as_path())]) {
             if path.as_os_str().is_empty() {
@@ -315,6 +325,18 @@ fn key_of(field: &str) -> &'static str {
         "session_deadline_ms" => "limits.session_deadline_ms",
         _ => "(whole file)",
     }
+}
+
+/// A file that the configuration names cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}`: cannot open {}: {source}; put it there, or correct its path", path.display())]
+pub struct FileError {
+    /// The key that names it.
+    pub key: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
 }
 
 /// The root certificate of attestation documents cannot be used.

@@ -11,6 +11,7 @@ mod ciphertexts;
 pub mod config;
 pub mod control;
 mod credentials;
+pub mod exit;
 mod guest;
 mod heartbeat;
 mod logs;

@@ -2,27 +2,35 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use parent::{backend, config::Config};
+use parent::{backend, config::Config, exit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Launches the signing enclave, verifies it, and bridges clients to it.
 ///
 /// docs/parent.example.toml shows every key of the configuration.
 #[derive(Debug, Parser)]
-#[command(name = "parent", version)]
+#[command(name = "parent", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done, or stopped when told to
+   1  something that has no code of its own
+  64  the command line is wrong
+  75  failed for a reason that may pass: another run may help
+  77  failed for a reason that stays: denied, corrupt, not the pinned image, not verified; not to be restarted
+  78  the configuration is refused, or cannot work on this machine; not to be restarted
+`run` writes the reason to <runtime_dir>/status.json.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one enclave until SIGTERM or SIGINT, or until it fails.
-    ///
-    /// Exit codes: 0 stopped, 1 the configuration or the runtime directory is unusable, 2 failed for a reason that
-    /// stays (denied, corrupt, mismatch), 3 failed for a reason that may pass. <runtime_dir>/status.json says more.
+    #[command(after_help = EXIT_CODES)]
     Run(ConfigFile),
     /// Print PCR0, PCR1 and PCR2 of the configured image as JSON.
     Measure(ConfigFile),
@@ -46,14 +54,21 @@ impl ConfigFile {
 #[tokio::main]
 async fn main() -> ExitCode {
     telemetry::init("parent");
-    let result = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        // What was asked for, such as --help, is no error.
+        let code = if error.use_stderr() { exit::USAGE } else { exit::STOPPED };
+        // Nobody to print to is no reason for another code.
+        let _ = error.print();
+        std::process::exit(code.into())
+    });
+    let result = match cli.command {
         Command::Run(file) => Box::pin(run(&file)).await,
         Command::Measure(file) => measure(&file),
         Command::Check(file) => check(&file),
     };
     result.unwrap_or_else(|error| {
         eprintln!("parent: {error:#}");
-        ExitCode::FAILURE
+        exit::of_error(&*error).into()
     })
 }
 
@@ -79,9 +94,7 @@ fn measure(file: &ConfigFile) -> Result<ExitCode> {
 
 fn check(file: &ConfigFile) -> Result<ExitCode> {
     let config = file.load()?;
-    for (key, path) in config.files() {
-        std::fs::File::open(path).with_context(|| format!("`{key}`: cannot open {}", path.display()))?;
-    }
+    config.check_files()?;
     config.trust_root()?;
     println!("{}: ok", file.config.display());
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ use crate::{
     ciphertexts,
     config::Config,
     control::Offer,
+    exit,
     guest::Guest,
     node::Node,
     stage::stage,
@@ -31,12 +32,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Exit code of the program: 0 stopped, 2 failed for good, 3 failed for a reason that may pass.
+    /// Exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Stopped => 0,
-            Self::Failed(failed) if failed.reason.is_transient() => 3,
-            Self::Failed(_) => 2,
+            Self::Stopped => exit::STOPPED,
+            Self::Failed(failed) => exit::of_reason(failed.reason),
         }
     }
 }
@@ -44,7 +44,7 @@ impl Outcome {
 /// Launches one enclave, opens ingress once it is verified, and watches it until `stop` is ready or something fails.
 ///
 /// Whatever fails, the enclave is gone and ingress is closed when this returns, and `status.json` says why. Nothing is
-/// launched a second time: exit code 3 tells the service manager that another run may help.
+/// launched a second time: [`exit::TRANSIENT`] tells the service manager that another run may help.
 ///
 /// Call it on the runtime's main task: see [`crate::backend::Staged::launch`].
 ///

@@ -102,7 +102,7 @@ fn an_enclave_that_dies_closes_ingress_and_fails_the_parent() {
     let (status, code) = serving.node.wait_failed().unwrap();
     assert_eq!((status.state(), status.ingress()), ("Failed", None));
     assert_eq!(status.reason(), Some("EnclaveExited"), "{}", status.0);
-    assert_eq!(code, 3);
+    assert_eq!(code, 75);
 }
 
 #[test]

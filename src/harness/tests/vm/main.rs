@@ -27,8 +27,8 @@ use nix::{
 };
 use tokio::runtime::Runtime;
 
-const TERMINAL: i32 = 2;
-const TRANSIENT: i32 = 3;
+const TERMINAL: i32 = 77;
+const TRANSIENT: i32 = 75;
 /// For what a loaded machine that emulates does in seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 

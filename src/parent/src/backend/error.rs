@@ -3,6 +3,7 @@ use std::{io, path::PathBuf};
 use api::control::FailureReason;
 use eif::EifError;
 
+use super::nitro::DriverError;
 use crate::Reason;
 
 /// A launch that cannot be.
@@ -12,25 +13,37 @@ pub enum BackendError {
     #[error("cannot measure the enclave: {0}; check the paths in `enclave.process`")]
     Measure(io::Error),
     /// The enclave image cannot be read, or is not one.
-    #[error("cannot measure the enclave image {}: {source}; check `enclave.qemu.image`", image.display())]
+    #[error("cannot measure the enclave image {}: {source}; check `{key}`", image.display())]
     Image {
         /// The configured image.
         image: PathBuf,
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// What is wrong with it.
         source: EifError,
     },
     /// The enclave image is for another processor.
-    #[error("the enclave image {} is for aarch64; the backend \"qemu\" emulates x86_64 only", image.display())]
+    #[error(
+        "the enclave image {} is for {actual}, and would run on {expected}; name one for {expected} in `{key}`",
+        image.display()
+    )]
     Architecture {
         /// The configured image.
         image: PathBuf,
+        /// The key of the configuration that names it.
+        key: &'static str,
+        /// What the image is for.
+        actual: &'static str,
+        /// What it would run on.
+        expected: &'static str,
     },
-    /// The machine has less memory than the image needs.
+    /// The enclave would have less memory than the image needs.
     #[error(
-        "an enclave needs four times the memory of its image: set `enclave.qemu.memory_mib` to {needed} or more, it \
-         is {configured}"
+        "an enclave needs four times the memory of its image: set `{key}` to {needed} or more, it is {configured}"
     )]
     Memory {
+        /// The key of the configuration that says how much it has.
+        key: &'static str,
         /// What would do, MiB.
         needed: u64,
         /// What is configured, MiB.
@@ -47,6 +60,20 @@ pub enum BackendError {
         /// The longest, bytes.
         limit: usize,
     },
+    /// An enclave gets whole cores.
+    #[error(
+        "an enclave gets whole cores, and a core of this machine has {threads} virtual processors: set \
+         `enclave.nitro.cpu_count` to a multiple of {threads}, it is {configured}"
+    )]
+    Cores {
+        /// Virtual processors of a core.
+        threads: u32,
+        /// What is configured.
+        configured: u32,
+    },
+    /// The driver of enclaves does not launch it.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// The launch's own directory, or a file in it, cannot be made.
     #[error("cannot make {}: {source}; make `runtime_dir` writable for this user, with space left", path.display())]
     Directory {
@@ -82,10 +109,16 @@ impl BackendError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Measure(_) | Self::Image { .. } => Reason::MeasurementMismatch,
-            Self::Architecture { .. } | Self::Memory { .. } | Self::CommandLine { .. } => {
+            Self::Architecture { .. }
+            | Self::Memory { .. }
+            | Self::CommandLine { .. }
+            | Self::Cores { .. } => Reason::Enclave(FailureReason::ConfigurationInvalid),
+            Self::Driver(error) if error.is_configuration() => {
                 Reason::Enclave(FailureReason::ConfigurationInvalid)
             }
-            Self::Directory { .. } | Self::Start { .. } | Self::NotReady { .. } => Reason::LaunchFailed,
+            Self::Driver(_) | Self::Directory { .. } | Self::Start { .. } | Self::NotReady { .. } => {
+                Reason::LaunchFailed
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use super::{
     Backend, BackendError, Launched, Staged,
     console::Console,
     directory::{RunDirectory, VSOCK},
+    image::Configured,
     program::{Program, READY_TIMEOUT, Role, command},
 };
 use crate::config::Qemu;
@@ -59,6 +60,15 @@ impl QemuBackend {
     pub fn new(machine: Qemu, runtime_dir: &Path) -> Self {
         Self { machine, directory: runtime_dir.join("vm"), console_log: runtime_dir.join("console.log") }
     }
+
+    fn image(&self) -> Configured<'_> {
+        Configured {
+            image: &self.machine.image,
+            image_key: "enclave.qemu.image",
+            memory_mib: self.machine.memory_mib,
+            memory_key: "enclave.qemu.memory_mib",
+        }
+    }
 }
 
 impl Backend for QemuBackend {
@@ -71,12 +81,12 @@ impl Backend for QemuBackend {
     }
 
     fn measure(&self) -> Result<Measurements, BackendError> {
-        image::measure(&self.machine.image)
+        self.image().measure()
     }
 
     fn stage(&self) -> Result<Box<dyn Staged>, BackendError> {
         let directory = RunDirectory::create(self.directory.clone())?;
-        let summary = image::stage(&self.machine, directory.path())?;
+        let summary = image::stage(self.image(), directory.path())?;
         let extra = &self.machine.extra_command_line;
         let command_line = machine::command_line(&summary.command_line, tsc::host_khz(), extra)?;
         Ok(Box::new(StagedMachine {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use attestation::Pcr;
 use serde::Deserialize;
 
-use super::{Refused, Root};
+use super::{Refused, Root, nitro::Nitro};
 
 /// The least memory that an enclave gets, MiB: so it is on Nitro, whose image is to run here unchanged.
-const MIN_MEMORY_MIB: u32 = 64;
+pub(super) const MIN_MEMORY_MIB: u32 = 64;
 /// The most, MiB: 1 TiB, far beyond any machine this is run on.
-const MAX_MEMORY_MIB: u32 = 1 << 20;
+pub(super) const MAX_MEMORY_MIB: u32 = 1 << 20;
 /// Context ids below are the hypervisor's, the loopback's and the host's; the last one means "any".
 const GUEST_CIDS: std::ops::Range<u32> = 3..u32::MAX;
 /// Room that is left on the kernel's command line, bytes.
@@ -37,6 +37,8 @@ pub enum Backend {
     Process(Process),
     /// The enclave image, unchanged, in an emulated machine with an emulated NSM: for development and tests.
     Qemu(Qemu),
+    /// The enclave image in a real enclave: production.
+    Nitro(Nitro),
 }
 
 /// `[enclave.process]`: the programs of the backend `process`.
@@ -119,6 +121,7 @@ struct Table {
     attestation_root: Root,
     process: Option<Process>,
     qemu: Option<Qemu>,
+    nitro: Option<Nitro>,
 }
 
 #[derive(Deserialize)]
@@ -126,18 +129,20 @@ struct Table {
 enum Name {
     Process,
     Qemu,
+    Nitro,
 }
 
 impl TryFrom<Table> for Enclave {
     type Error = &'static str;
 
     fn try_from(table: Table) -> Result<Self, Self::Error> {
-        let Table { backend, pcr0, attestation_root, process, qemu } = table;
+        let Table { backend, pcr0, attestation_root, process, qemu, nitro } = table;
         let backend = match backend {
             Name::Process => {
                 process.map(Backend::Process).ok_or("backend \"process\" needs [enclave.process]")
             }
             Name::Qemu => qemu.map(Backend::Qemu).ok_or("backend \"qemu\" needs [enclave.qemu]"),
+            Name::Nitro => nitro.map(Backend::Nitro).ok_or("backend \"nitro\" needs [enclave.nitro]"),
         }?;
         Ok(Self { backend, pcr0, attestation_root })
     }
@@ -170,6 +175,13 @@ impl Enclave {
         match &self.backend {
             Backend::Process(_) => Ok(()),
             Backend::Qemu(qemu) => qemu.validate(),
+            Backend::Nitro(nitro) => {
+                if self.attestation_root != Root::Aws {
+                    let problem = "the NSM of backend \"nitro\" signs under AWS's root; set it to \"aws\"";
+                    return Err(Refused::new("enclave.attestation_root", problem));
+                }
+                nitro.validate()
+            }
         }
     }
 }
@@ -189,17 +201,19 @@ impl Backend {
                 ("enclave.qemu.vsock_device", &vsock_device.program),
                 ("enclave.qemu.nsm_device", &nsm_device.program),
             ],
+            Self::Nitro(nitro) => vec![("enclave.nitro.image", &nitro.image)],
         }
     }
 
-    fn paths(&mut self) -> [&mut PathBuf; 4] {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Process(Process { enclave, sign_service, config, hypervisor, .. }) => {
-                [enclave, sign_service, config, &mut hypervisor.program]
+                vec![enclave, sign_service, config, &mut hypervisor.program]
             }
             Self::Qemu(Qemu { image, qemu, vsock_device, nsm_device, .. }) => {
-                [image, &mut qemu.program, &mut vsock_device.program, &mut nsm_device.program]
+                vec![image, &mut qemu.program, &mut vsock_device.program, &mut nsm_device.program]
             }
+            Self::Nitro(nitro) => vec![&mut nitro.image],
         }
     }
 }

@@ -7,13 +7,19 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
 
-/// The line that chooses the other backend.
+/// The line that chooses another backend.
 const QEMU: &str = "backend = \"qemu\"";
+
+/// The example for a real enclave.
+fn nitro_example() -> String {
+    example_with("backend", "backend = \"nitro\"")
+        .replace("attestation_root = \"authority/root.pem\"", "attestation_root = \"aws\"")
+}
 
 fn process(config: &Config) -> &Process {
     match &config.enclave.backend {
         Backend::Process(process) => process,
-        Backend::Qemu(_) => panic!("another backend"),
+        Backend::Qemu(_) | Backend::Nitro(_) => panic!("another backend"),
     }
 }
 
@@ -21,7 +27,15 @@ fn process(config: &Config) -> &Process {
 fn qemu(text: &str) -> Qemu {
     match parse(text).unwrap().enclave.backend {
         Backend::Qemu(machine) => machine,
-        Backend::Process(_) => panic!("another backend"),
+        Backend::Process(_) | Backend::Nitro(_) => panic!("another backend"),
+    }
+}
+
+/// The real enclave of a configuration that chooses it.
+fn nitro(text: &str) -> Nitro {
+    match parse(text).unwrap().enclave.backend {
+        Backend::Nitro(enclave) => enclave,
+        Backend::Process(_) | Backend::Qemu(_) => panic!("another backend"),
     }
 }
 
@@ -61,12 +75,25 @@ fn the_documented_example_serves_for_the_other_backend_as_well() {
 }
 
 #[test]
+fn the_documented_example_serves_for_a_real_enclave_as_well() {
+    let shown = nitro(&nitro_example());
+    assert_eq!(shown.image, Path::new("/etc/nitro-sign/image.eif"));
+    assert_eq!((shown.cpu_count, shown.memory_mib, shown.cid), (2, 512, 16));
+    let defaults = nitro(&nitro_example().replace("\ncid = 16\n", "\n"));
+    assert_eq!(defaults.cid, shown.cid);
+    assert_eq!(parse(&nitro_example()).unwrap().enclave.attestation_root, Root::Aws);
+}
+
+#[test]
 fn the_example_shows_the_defaults_of_the_machine() {
     let shown = qemu(&example_with("backend", QEMU));
     let optional = ["memory_mib", "guest_cid", "extra_command_line"];
+    let (before, rest) = EXAMPLE.split_once("[enclave.qemu]").unwrap();
+    let (machine, after) = rest.split_once("[enclave.nitro]").unwrap();
     let short: Vec<_> =
-        EXAMPLE.lines().filter(|line| !optional.iter().any(|key| line.starts_with(key))).collect();
-    let defaults = qemu(&short.join("\n").replace("backend = \"process\"", QEMU));
+        machine.lines().filter(|line| !optional.iter().any(|key| line.starts_with(key))).collect();
+    let short = format!("{before}[enclave.qemu]{}\n[enclave.nitro]{after}", short.join("\n"));
+    let defaults = qemu(&short.replace("backend = \"process\"", QEMU));
     assert_eq!((defaults.memory_mib, defaults.guest_cid), (512, 16));
     assert_eq!((shown.memory_mib, shown.guest_cid), (defaults.memory_mib, defaults.guest_cid));
     assert_eq!(shown.extra_command_line, defaults.extra_command_line);
@@ -85,15 +112,22 @@ fn processes_meet_at_a_unix_socket_unless_vsock_is_asked_for() {
 fn only_the_table_of_the_chosen_backend_is_needed() {
     let (before, tables) = EXAMPLE.split_once("[enclave.process]").unwrap();
     let (process, rest) = tables.split_once("[enclave.qemu]").unwrap();
-    let (machine, after) = rest.split_once("[ciphertexts]").unwrap();
+    let (machine, rest) = rest.split_once("[enclave.nitro]").unwrap();
+    let (enclave, after) = rest.split_once("[ciphertexts]").unwrap();
     let process = format!("{before}[enclave.process]{process}[ciphertexts]{after}");
     let machine = format!("{before}[enclave.qemu]{machine}[ciphertexts]{after}");
+    let enclave = format!("{before}[enclave.nitro]{enclave}[ciphertexts]{after}")
+        .replace("attestation_root = \"authority/root.pem\"", "attestation_root = \"aws\"");
     parse(&process).unwrap();
+    nitro(&enclave.replace("backend = \"process\"", "backend = \"nitro\""));
     qemu(&machine.replace("backend = \"process\"", QEMU));
     let message = parse(&machine).unwrap_err().to_string();
     assert!(message.contains("needs [enclave.process]"), "{message}");
     let message = parse(&process.replace("backend = \"process\"", QEMU)).unwrap_err().to_string();
     assert!(message.contains("needs [enclave.qemu]"), "{message}");
+    let message =
+        parse(&process.replace("backend = \"process\"", "backend = \"nitro\"")).unwrap_err().to_string();
+    assert!(message.contains("needs [enclave.nitro]"), "{message}");
 }
 
 #[test]
@@ -117,6 +151,7 @@ fn the_files_are_those_of_the_chosen_backend() {
             "enclave.attestation_root"
         ]
     );
+    assert_eq!(keys(&nitro_example()), ["enclave.nitro.image"]);
     assert!(keys(EXAMPLE).iter().all(|key| !key.starts_with("enclave.qemu")));
 }
 
@@ -171,6 +206,7 @@ fn an_unknown_key_is_refused_by_name_in_every_table() {
         "[enclave]",
         "[enclave.process]",
         "[enclave.qemu]",
+        "[enclave.nitro]",
         "[ciphertexts]",
         "[bundle]",
         "[kms]",
@@ -231,6 +267,46 @@ fn values_of_the_machine_out_of_range_are_refused() {
     }
     refusal("image", "image = \"\"", "`enclave.qemu.image`");
     refusal("vsock_device", "vsock_device = []", "a program and its arguments");
+}
+
+#[test]
+fn values_of_a_real_enclave_out_of_range_are_refused() {
+    let refusal = |line: &str, replacement: &str, key: &str| {
+        let (before, table) =
+            nitro_example().split_once("[enclave.nitro]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert!(table.contains(line));
+        let message = parse(&format!("{before}[enclave.nitro]{}", table.replacen(line, replacement, 1)))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(FILE) && message.contains(key), "{message}");
+        message
+    };
+    refusal("cpu_count = 2", "cpu_count = 0", "`enclave.nitro.cpu_count`");
+    refusal("cpu_count = 2", "cpu_count = 1025", "`enclave.nitro.cpu_count`");
+    refusal("cpu_count = 2", "", "missing field `cpu_count`");
+    assert!(refusal("memory_mib = 512", "memory_mib = 63", "`enclave.nitro.memory_mib`").contains("64 to"));
+    refusal("memory_mib = 512", "memory_mib = 4294967295", "`enclave.nitro.memory_mib`");
+    refusal("memory_mib = 512", "", "missing field `memory_mib`");
+    assert!(refusal("\ncid = 16", "\ncid = 3", "`enclave.nitro.cid`").contains("4 or more"));
+    refusal("\ncid = 16", "\ncid = 4294967295", "`enclave.nitro.cid`");
+    refusal("image = \"image.eif\"", "image = \"\"", "`enclave.nitro.image`");
+    refusal("\ncid = 16", "\ndebug_mode = true", "unknown field `debug_mode`");
+}
+
+#[test]
+fn a_real_enclave_is_verified_under_the_root_of_aws_only() {
+    let other = nitro_example().replace("attestation_root = \"aws\"", "attestation_root = \"root.pem\"");
+    let message = parse(&other).unwrap_err().to_string();
+    assert!(
+        message.contains("`enclave.attestation_root`") && message.contains("set it to \"aws\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn one_image_is_pinned_and_never_a_choice_of_them() {
+    let pin = format!("\"{}\"", "11".repeat(48));
+    refusal("pcr0", &format!("pcr0 = [{pin}, {pin}]"), "pcr0");
 }
 
 #[test]

@@ -135,7 +135,7 @@ async fn the_document_of_a_serving_enclave_is_archived_as_it_is_in_the_status() 
 async fn a_denial_by_kms_is_named_terminal_and_keeps_the_request_id() {
     let (failed, status) = refused(Script::KmsDenied).await;
     assert_eq!(failed.reason.name(), "KmsDenied");
-    assert_eq!(Outcome::Failed(failed).exit_code(), 2);
+    assert_eq!(Outcome::Failed(failed).exit_code(), 77);
     assert_eq!(status["kms_request_id"], "r-2");
 }
 
@@ -144,7 +144,7 @@ async fn an_enclave_that_just_ends_is_a_transient_failure() {
     let (failed, _) = refused(Script::Ends).await;
     assert_eq!(failed.reason, Reason::EnclaveExited);
     assert!(failed.message.contains("for a test"), "{failed}");
-    assert_eq!(Outcome::Failed(failed).exit_code(), 3);
+    assert_eq!(Outcome::Failed(failed).exit_code(), 75);
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn a_machine_that_cannot_be_made_is_a_failed_launch_and_its_console_log_is
     config.enclave.backend = config::Backend::Qemu(machine);
     let backend = backend::of(&config);
     let outcome = timeout(PATIENCE, run(config, backend, std::future::pending())).await.unwrap().unwrap();
-    assert_eq!(outcome.exit_code(), 3);
+    assert_eq!(outcome.exit_code(), 75);
     let status = status(directory.path());
     assert_eq!((&status["backend"], &status["reason"]), (&"qemu".into(), &"LaunchFailed".into()));
     let message = status["message"].as_str().unwrap();

@@ -100,6 +100,57 @@ pub enum Command {
     /// Documents of debug-mode enclaves (all-zero PCR0) are refused.
     #[command(verbatim_doc_comment)]
     VerifyDocument(VerifyDocument),
+    /// Compare the PCRs of two images, or of an image and a release, and say why they differ
+    ///
+    /// Exit codes of both: 0 the same, 1 different, 2 trouble.
+    #[command(subcommand, verbatim_doc_comment)]
+    Pcr(PcrCommand),
+}
+
+/// The subcommands of `pcr`.
+#[derive(Debug, Subcommand)]
+pub enum PcrCommand {
+    /// Which PCRs differ between two images, and which section, input, compiler or package made them differ
+    ///
+    /// BASE and HEAD are directories (the result of `nix build .#eif`, or target/image) or one file: a provenance.json, an
+    /// image.eif (then only sections are known) or a pcrs.json (then no reasons are known).
+    ///
+    /// Of a directory, image.eif is measured, and its provenance.json has to say the same.
+    #[command(verbatim_doc_comment)]
+    Compare(PcrCompare),
+    /// Has an image the PCRs of a release?
+    ///
+    /// Where there is no such file, nothing is checked; it says so and exits with 0.
+    #[command(verbatim_doc_comment)]
+    Check(PcrCheck),
+}
+
+/// Options of `pcr compare`.
+#[derive(Debug, Args)]
+pub struct PcrCompare {
+    /// The earlier image
+    pub base: PathBuf,
+    /// The later image
+    pub head: PathBuf,
+    /// Print a comment for a pull request instead of JSON
+    #[arg(long)]
+    pub markdown: bool,
+    /// The derivations of both (`nix path-info --derivation .#eif`): also find the first packages that differ
+    #[arg(long, num_args = 2, value_names = ["BASE.drv", "HEAD.drv"])]
+    pub derivations: Vec<PathBuf>,
+    /// Look for the derivations' inputs in this directory [default: where each of the two files is]
+    #[arg(long, value_name = "DIR", requires = "derivations")]
+    pub store: Option<PathBuf>,
+}
+
+/// Options of `pcr check`.
+#[derive(Debug, Args)]
+pub struct PcrCheck {
+    /// The image: whatever `pcr compare` takes
+    pub image: PathBuf,
+    /// The PCRs of the release
+    #[arg(long, value_name = "release/pcrs.json")]
+    pub release: PathBuf,
 }
 
 /// Options of `init`.

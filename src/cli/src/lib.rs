@@ -11,10 +11,11 @@ mod import;
 mod init;
 mod key_gen;
 mod measure;
+mod pcr;
 mod policy;
 mod verify_document;
 
-use std::io::Write as _;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -25,9 +26,10 @@ pub use args::{Cli, Command, KmsOptions};
 #[error("{0}; see `nitro-sign --help`")]
 pub struct Usage(pub String);
 
-/// Runs one subcommand.
-pub async fn run(cli: Cli) -> Result<()> {
+/// Runs one subcommand. Without an error the exit code is 0, but of `pcr`, which speaks like `diff`.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Pcr(command) => return Ok(pcr::run(&command)),
         Command::Init(args) => init::run(&args, &cli.kms).await,
         Command::Cosigner(args) => cosigner::run(&args),
         Command::KeyGen(args) => key_gen::run(&args, &cli.kms).await,
@@ -35,13 +37,19 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Measure(args) => measure::run_measure(&args),
         Command::Pcr16(args) => measure::run_pcr16(&args),
         Command::VerifyDocument(args) => verify_document::run(&args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The result of a command, for programs: one JSON value on standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
+    print(&text)
+}
+
+/// Text on standard output.
+fn print(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 

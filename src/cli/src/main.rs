@@ -1,4 +1,5 @@
-//! `nitro-sign`: the operator's tool. Exit codes: 0 done, 1 refused or failed, 2 usage.
+//! `nitro-sign`: the operator's tool. Exit codes: 0 done, 1 refused or failed, 2 usage; of `pcr` 0 same, 1 different,
+//! 2 trouble.
 
 use std::{alloc::System, process::ExitCode};
 
@@ -14,7 +15,7 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<System> = zeroizing_alloc::ZeroAllo
 async fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
     match protect_and_run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("nitro-sign: {error:#}");
             ExitCode::from(if error.is::<cli::Usage>() { 2 } else { 1 })
@@ -22,7 +23,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn protect_and_run(arguments: cli::Cli) -> anyhow::Result<()> {
+async fn protect_and_run(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
     // No core dumps: they would put the identity and the shares on disk.
     prctl::set_dumpable(false).context("cannot turn core dumps off")?;
     cli::run(arguments).await

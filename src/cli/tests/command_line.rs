@@ -58,6 +58,11 @@ fn a_wrong_command_line_ends_with_2() {
         "policy --dir d --role r --admin a --pcr0 abcd",
         "verify-document --file f --root aws --at yesterday",
         "measure",
+        "pcr",
+        "pcr compare base",
+        "pcr compare base head --derivations a.drv",
+        "pcr compare base head --store store",
+        "pcr check image",
     ] {
         let (code, stdout, stderr) = run(directory.path(), arguments, "");
         assert_eq!(code, 2, "{arguments}: {stderr}");
@@ -87,9 +92,17 @@ fn help_names_every_subcommand_and_the_usual_order() {
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, _) = run(directory.path(), "--help", "");
     assert_eq!(code, 0);
-    for word in
-        ["init", "cosigner", "key-gen", "policy", "measure", "pcr16", "verify-document", "The usual order"]
-    {
+    for word in [
+        "init",
+        "cosigner",
+        "key-gen",
+        "policy",
+        "measure",
+        "pcr16",
+        "pcr",
+        "verify-document",
+        "The usual order",
+    ] {
         assert!(stdout.contains(word), "{word}");
     }
 }

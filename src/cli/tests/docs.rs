@@ -17,10 +17,17 @@ fn command() -> clap::Command {
     command
 }
 
-/// All long options of a command, but --help and --version.
+/// A command and all those under it.
+fn with_subcommands(command: &clap::Command) -> Vec<&clap::Command> {
+    let nested = command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help");
+    std::iter::once(command).chain(nested.flat_map(with_subcommands)).collect()
+}
+
+/// All long options of a command and those under it, but --help and --version.
 fn options(command: &clap::Command) -> BTreeSet<String> {
-    command
-        .get_arguments()
+    with_subcommands(command)
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
         .filter_map(|argument| argument.get_long())
         .filter(|name| !["help", "version"].contains(name))
         .map(|name| format!("--{name}"))
@@ -60,7 +67,7 @@ fn the_document_names_every_option_and_no_other() {
 
 #[test]
 fn every_subcommand_and_option_explains_itself() {
-    for subcommand in command().get_subcommands() {
+    for subcommand in with_subcommands(&command()) {
         assert!(subcommand.get_about().is_some(), "{}", subcommand.get_name());
         for argument in subcommand.get_arguments() {
             assert!(argument.get_help().is_some(), "{} {}", subcommand.get_name(), argument.get_id());

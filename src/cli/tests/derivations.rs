@@ -1,0 +1,262 @@
+//! `pcr compare --derivations` on small graphs of derivation files, as Nix writes them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{cell::RefCell, fs, path::Path, process::Command};
+
+use nix_derivation::{CAHash, ContentAddressMethod, HashAlgorithm, Output};
+use serde_json::{Value, json};
+
+/// A store directory, in which nothing is built.
+struct Store {
+    directory: tempfile::TempDir,
+    /// Name, output path.
+    outputs: RefCell<Vec<(String, String)>>,
+}
+
+/// What a derivation is made of.
+#[derive(Default)]
+struct Recipe<'a> {
+    name: &'a str,
+    /// File names of derivations.
+    inputs: &'a [&'a str],
+    /// Store paths.
+    files: &'a [String],
+    environment: &'a [(&'a str, &'a str)],
+    /// Of what is fetched, 64 hex digits.
+    hash: Option<&'a str>,
+}
+
+impl Store {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), outputs: RefCell::default() }
+    }
+
+    /// Writes a derivation and returns its file name. It refers to the outputs of its inputs, as Nix's do.
+    fn add(&self, recipe: &Recipe<'_>) -> String {
+        let Recipe { name, inputs, files, environment, hash } = recipe;
+        let used: Vec<_> = inputs.iter().map(|input| self.output(input)).collect();
+        let (mut inputs, mut files) = (inputs.to_vec(), files.to_vec());
+        inputs.sort_unstable();
+        files.sort_unstable();
+        let key = format!("{name}{inputs:?}{files:?}{environment:?}{hash:?}");
+        let out = hash.map_or_else(|| path(&key, name), |hash| fixed_output(hash, name));
+        let mut variables = environment.to_vec();
+        let used = used.join(" ");
+        variables.extend([("buildInputs", used.as_str()), ("name", name), ("out", &out)]);
+        variables.sort_unstable();
+        let method = hash.map_or_else(String::new, |_| "sha256".to_owned());
+        let text = format!(
+            "Derive([(\"out\",\"{out}\",\"{method}\",\"{}\")],[{}],[{}],\"x86_64-linux\",\"/bin/sh\",[\"-e\"],[{}])",
+            hash.unwrap_or_default(),
+            list(inputs.iter().map(|input| format!("(\"/nix/store/{input}\",[\"out\"])"))),
+            list(files.iter().map(|file| format!("\"{file}\""))),
+            list(variables.iter().map(|(name, value)| format!("(\"{name}\",\"{value}\")"))),
+        );
+        let file = path(&format!("{key}.drv"), &format!("{name}.drv")).replace("/nix/store/", "");
+        fs::write(self.path().join(&file), text).unwrap();
+        self.outputs.borrow_mut().push((file.clone(), out));
+        file
+    }
+
+    fn output(&self, file: &str) -> String {
+        self.outputs.borrow().iter().find(|(name, _)| name == file).unwrap().1.clone()
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Compares with more arguments: exit code, standard output, standard error.
+    fn run(&self, base: &str, head: &str, arguments: &[&str]) -> (i32, String, String) {
+        let pcrs = self.path().join("pcrs.json");
+        let zero = "0".repeat(96);
+        fs::write(&pcrs, json!({ "PCR0": zero, "PCR1": zero, "PCR2": zero }).to_string()).unwrap();
+        let one = json!({ "PCR0": "1".repeat(96), "PCR1": zero, "PCR2": zero });
+        fs::write(self.path().join("other.json"), one.to_string()).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
+            .args(["pcr", "compare", "pcrs.json", "other.json", "--derivations", base, head])
+            .args(arguments)
+            .current_dir(self.path())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The packages that it names.
+    fn packages(&self, base: &str, head: &str) -> Value {
+        let (code, stdout, stderr) = self.run(base, head, &[]);
+        assert_eq!(code, 1, "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()["packages"].clone()
+    }
+
+    /// An image of a kernel and a program, and tools beneath both.
+    fn image(&self, linux: &str, rustc: &str, script: &str, source: &str) -> String {
+        let hash = if linux == "6.12.94" { "aa" } else { "bb" }.repeat(32);
+        let tarball = format!("linux-{linux}.tar.xz");
+        let tarball = self.add(&Recipe { name: &tarball, hash: Some(&hash), ..Recipe::default() });
+        let tools =
+            self.add(&Recipe { name: "tools-1.0", environment: &[("rustc", rustc)], ..Recipe::default() });
+        let versions = [("pname", "linux"), ("version", linux)];
+        let name = format!("linux-{linux}");
+        let kernel = self.add(&Recipe {
+            name: &name,
+            inputs: &[&tarball, &tools],
+            environment: &versions,
+            ..Recipe::default()
+        });
+        let versions = [("pname", "rustc"), ("version", rustc)];
+        let name = format!("rustc-{rustc}");
+        let rustc = self.add(&Recipe { name: &name, environment: &versions, ..Recipe::default() });
+        let program = self.add(&Recipe {
+            name: "enclave",
+            inputs: &[&rustc],
+            files: &[path(source, "source")],
+            environment: &[("buildPhase", script)],
+            ..Recipe::default()
+        });
+        self.add(&Recipe { name: "image-eif", inputs: &[&kernel, &program], ..Recipe::default() })
+    }
+}
+
+fn list(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// A store path whose hash follows from `key`.
+fn path(key: &str, name: &str) -> String {
+    let hash = attestation::sha384(key.as_bytes());
+    // Nix's base 32 has no e.
+    format!("/nix/store/{}-{name}", hex::encode(hash)[..32].replace('e', "z"))
+}
+
+/// Where Nix puts a file with this SHA-256.
+fn fixed_output(hash: &str, name: &str) -> String {
+    let hash = hex::decode(hash).unwrap();
+    let ca = CAHash::from_parts(ContentAddressMethod::Flat, HashAlgorithm::Sha256, &hash).unwrap();
+    Output::Fixed { ca }.path(name, "out").unwrap().unwrap().to_absolute_path()
+}
+
+const BASE: [&str; 4] = ["6.12.94", "1.95.0", "cargo build", "first"];
+
+fn base(store: &Store) -> String {
+    let [linux, rustc, script, source] = BASE;
+    store.image(linux, rustc, script, source)
+}
+
+#[test]
+fn a_package_of_another_version_is_the_cause_and_nothing_that_depends_on_it() {
+    let store = Store::new();
+    let head = store.image("6.12.95", BASE[1], BASE[2], BASE[3]);
+    let base = base(&store);
+    let expected = json!([{
+        "name": "linux",
+        "versions": ["6.12.94", "6.12.95"],
+        "what": ["source linux-6.12.94.tar.xz → linux-6.12.95.tar.xz"],
+        "via": ["image-eif"],
+    }]);
+    assert_eq!(store.packages(&base, &head), expected);
+    let (_, markdown, _) = store.run(&base, &head, &["--markdown"]);
+    assert!(markdown.contains("### PCR0 changed because linux went 6.12.94 → 6.12.95\n"), "{markdown}");
+}
+
+#[test]
+fn several_causes_come_in_the_same_order_each_time() {
+    let store = Store::new();
+    let base = base(&store);
+    let head = store.image("6.12.95", "1.96.0", "cargo build --release", "second");
+    let packages = store.packages(&base, &head);
+    let names: Vec<_> = packages.as_array().unwrap().iter().map(|package| &package["name"]).collect();
+    // Breadth first, by name. Tools are not looked at: they are beneath another linux.
+    assert_eq!(names, ["enclave", "linux", "rustc"]);
+    let what = json!(["file source has other contents", "buildPhase: cargo build → cargo build --release"]);
+    assert_eq!(packages[0]["what"], what);
+    assert_eq!(packages[2]["via"], json!(["image-eif", "enclave"]));
+    for _ in 0..5 {
+        assert_eq!(store.packages(&base, &head), packages);
+    }
+    let (_, markdown, _) = store.run(&base, &head, &["--markdown"]);
+    let headline = "linux went 6.12.94 → 6.12.95, rustc went 1.95.0 → 1.96.0 and 1 other packages differ";
+    assert!(markdown.contains(headline), "{markdown}");
+}
+
+#[test]
+fn what_is_fetched_from_elsewhere_with_the_same_hash_is_no_cause() {
+    let store = Store::new();
+    let hash = "cc".repeat(32);
+    let image = |url, version| {
+        let environment = [("url", url)];
+        let tarball =
+            Recipe { name: "data", hash: Some(&hash), environment: &environment, ..Recipe::default() };
+        let tarball = store.add(&tarball);
+        let environment = [("version", version)];
+        store.add(&Recipe {
+            name: "image",
+            inputs: &[&tarball],
+            environment: &environment,
+            ..Recipe::default()
+        })
+    };
+    let packages = store.packages(&image("https://one.example", "1"), &image("https://two.example", "2"));
+    assert_eq!(packages, json!([{ "name": "image", "versions": ["1", "2"], "what": [], "via": [] }]));
+}
+
+#[test]
+fn inputs_that_only_one_has_are_named() {
+    let store = Store::new();
+    let base = store.add(&Recipe { name: "image", ..Recipe::default() });
+    let input = store.add(&Recipe { name: "extra-1.0", ..Recipe::default() });
+    let head = store.add(&Recipe { name: "image", inputs: &[&input], ..Recipe::default() });
+    let what = &store.packages(&base, &head)[0]["what"];
+    assert!(what.as_array().unwrap().contains(&json!("input extra-1.0 added")), "{what}");
+}
+
+#[test]
+fn the_same_derivation_has_no_cause() {
+    let store = Store::new();
+    let base = base(&store);
+    assert_eq!(store.packages(&base, &base), json!([]));
+}
+
+#[test]
+fn inputs_can_be_in_another_directory_and_a_missing_one_is_named() {
+    let store = Store::new();
+    let base = base(&store);
+    let head = store.image("6.12.95", BASE[1], BASE[2], BASE[3]);
+    let expected = store.packages(&base, &head);
+    fs::create_dir(store.path().join("elsewhere")).unwrap();
+    for entry in fs::read_dir(store.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_derivation = path.extension().is_some_and(|extension| extension == "drv");
+        if is_derivation && name != base && name != head {
+            fs::rename(&path, store.path().join("elsewhere").join(name)).unwrap();
+        }
+    }
+    let (code, _, stderr) = store.run(&base, &head, &[]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("cannot read the derivation") && stderr.contains("--store"), "{stderr}");
+
+    for name in [&base, &head] {
+        fs::copy(store.path().join(name), store.path().join("elsewhere").join(name)).unwrap();
+    }
+    let (code, stdout, stderr) = store.run(&base, &head, &["--store", "elsewhere"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["packages"], expected);
+}
+
+#[test]
+fn what_is_no_derivation_is_trouble() {
+    let store = Store::new();
+    let base = base(&store);
+    fs::write(store.path().join("image.drv"), "Derive(").unwrap();
+    let (code, _, stderr) = store.run(&base, "image.drv", &[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("image.drv is not named like a derivation"), "{stderr}");
+    let damaged = format!("{}-image.drv", "0".repeat(32));
+    fs::write(store.path().join(&damaged), "Derive(").unwrap();
+    let (code, _, stderr) = store.run(&base, &damaged, &[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains(&damaged) && stderr.contains("is not a derivation that can be read"), "{stderr}");
+}

@@ -1,0 +1,11 @@
+# `nixosModules.parent`: the parent instance of a signing enclave, as `services.nitro-sign.parent`.
+{
+  imports = [
+    ./module/options.nix
+    ./module/enclave.nix
+    ./module/settings.nix
+    ./module/resources.nix
+    ./module/service.nix
+    ./module/assertions.nix
+  ];
+}

@@ -1,0 +1,179 @@
+# Configurations for nix/module-checks.nix: a good one, and what is wrong with others.
+{
+  pkgs,
+  parent,
+}:
+let
+  inherit (pkgs) lib;
+
+  # A file that is there: what the daemon is told to open while it checks.
+  file = pkgs.writeText "file" "content";
+  hex = digits: lib.concatStrings (lib.replicate digits "a");
+
+  good = {
+    services.nitro-sign.parent = {
+      enable = true;
+      package = parent;
+      ciphertexts = {
+        identity = file;
+        bundle = file;
+      };
+      bundle = {
+        epoch = 3;
+        sha256 = hex 64;
+      };
+      kms = {
+        region = "eu-central-1";
+        keyId = "1234abcd-12ab-34cd-56ef-1234567890ab";
+        credentialsFile = "/run/keys/kms.json";
+      };
+      enclave = {
+        pcr0 = hex 96;
+        nitro.image = file;
+        nitro.cores = [
+          [
+            1
+            3
+          ]
+        ];
+      };
+    };
+  };
+  # A definition that replaces the good one.
+  with' =
+    path: value:
+    lib.setAttrByPath (
+      [
+        "services"
+        "nitro-sign"
+        "parent"
+      ]
+      ++ lib.splitString "." path
+    ) (lib.mkForce value);
+  cores = with' "enclave.nitro.cores";
+  emulated.enclave.attestationRoot = "/build/authority/root.pem";
+in
+{
+  inherit good;
+
+  # --- assertions: what is wrong, and a piece of the message ---
+  refused = {
+    "debug mode's PCR0" = {
+      module = with' "enclave.pcr0" (lib.concatStrings (lib.replicate 96 "0"));
+      message = "give the PCR0 of your image";
+    };
+    "credentials in the store" = {
+      module = with' "kms.credentialsFile" "${builtins.storeDir}/kms.json";
+      message = "name a file below /run";
+    };
+    "a test root for a Nitro Enclave" = {
+      module = with' "enclave.attestationRoot" file;
+      message = "remove the setting";
+    };
+    "no core" = {
+      module = cores [ ];
+      message = "give the enclave a whole core";
+    };
+    "core 0" = {
+      module = cores [
+        [
+          0
+          2
+        ]
+      ];
+      message = "core 0 stays with the system";
+    };
+    "a CPU in two cores" = {
+      module = cores [
+        [
+          1
+          3
+        ]
+        [
+          3
+          5
+        ]
+      ];
+      message = "names a CPU twice (1 3 3 5)";
+    };
+    "half a core" = {
+      module = cores [
+        [
+          1
+          3
+        ]
+        [ 2 ]
+      ];
+      message = "[ 1 3 ] and [ 2 ]); give whole cores";
+    };
+    "too little memory" = {
+      module = with' "enclave.nitro.memoryMib" 62;
+      message = "needs 64 or more";
+    };
+    "half a huge page" = {
+      module = with' "enclave.nitro.memoryMib" 513;
+      message = "make it 514";
+    };
+    "huge pages set by somebody else" = {
+      module.boot.kernel.sysctl."vm.nr_hugepages" = 8;
+      message = "would take the enclave's memory away";
+    };
+    "AWS's root for an emulated enclave" = {
+      module = with' "enclave.backend" "process";
+      message = "name its root certificate";
+    };
+  };
+
+  # --- types: values that are no option's ---
+  mistyped = {
+    "a short PCR0" = with' "enclave.pcr0" (hex 95);
+    "a PCR0 that is not hexadecimal" = with' "enclave.pcr0" ("g" + hex 95);
+    "a short digest" = with' "bundle.sha256" (hex 63);
+    "epoch 0" = with' "bundle.epoch" 0;
+    "a Nix path of credentials" = with' "kms.credentialsFile" ./module.nix;
+    "an upstream without port" = with' "kms.upstream" "kms.example.com";
+    "an empty core" = cores [ [ ] ];
+    "an unknown backend" = with' "enclave.backend" "docker";
+    "an unknown option" = with' "settings" { };
+    "too many sessions" = with' "limits.maxSessions" 65537;
+    "CID 3" = with' "enclave.nitro.cid" 3;
+  };
+
+  # --- configurations that the daemon has to accept ---
+  rendered = {
+    nitro = { };
+    nitro-everything.services.nitro-sign.parent = {
+      enclave.nitro = {
+        cid = 17;
+        memoryMib = 1024;
+      };
+      kms.upstream = "[fd00::1]:443";
+      ingress.address = "::1";
+    };
+    process.services.nitro-sign.parent = lib.recursiveUpdate emulated {
+      enclave.backend = "process";
+      enclave.process = {
+        enclave = file;
+        signService = file;
+        config = file;
+        hypervisor = [
+          "${file}"
+          "nsm"
+        ];
+        vsock = true;
+      };
+    };
+    qemu.services.nitro-sign.parent = lib.recursiveUpdate emulated {
+      enclave.backend = "qemu";
+      enclave.qemu = {
+        qemu = [ "${file}" ];
+        vsockDevice = [ "${file}" ];
+        nsmDevice = [
+          "${file}"
+          "nsm-device"
+        ];
+        extraCommandLine = "loglevel=7 a=b";
+      };
+    };
+  };
+}

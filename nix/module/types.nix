@@ -1,0 +1,18 @@
+# Types of values that the daemon checks as well: a mistake is named when the system is evaluated, not when it boots.
+{ lib }:
+let
+  matching = pattern: description: lib.types.strMatching pattern // { inherit description; };
+in
+{
+  pcr = matching "[0-9a-fA-F]{96}" "96 hexadecimal digits";
+  sha256 = matching "[0-9a-fA-F]{64}" "64 hexadecimal digits";
+  hostPort = matching "[^:]+:[0-9]+|\\[[0-9a-fA-F:]+]:[0-9]+" "host:port";
+  # A program and its arguments.
+  invocation = lib.types.nonEmptyListOf lib.types.str // {
+    description = "a program and its arguments";
+  };
+  # A file of the store, or one that is on the machine only.
+  file = lib.types.path;
+  # Text, and not a Nix path: that would be copied into the store, which everybody can read.
+  secretFile = matching "/.*" "absolute path, as a string";
+}

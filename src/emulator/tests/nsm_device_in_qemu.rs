@@ -1,8 +1,9 @@
 //! The NSM device under the kernel of the image: QEMU boots it with a program that uses the module and prints what came
 //! of it (`src/emulator/guest`).
 //!
-//! Needs `target/image/image.eif`, whose kernel and command line are taken, and `target/qemu/qemu-system-x86_64`;
-//! `NITRO_SIGN_IMAGE` and `NITRO_SIGN_QEMU` name others.
+//! `cargo xtask test` makes what this needs: `target/image/image.eif`, whose kernel and command line are taken, and
+//! `target/qemu/qemu-system-x86_64`; `NITRO_SIGN_IMAGE` and `NITRO_SIGN_QEMU` name others. The program is built by the
+//! test, which takes two minutes the first time.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::fs::{self, File};
@@ -22,7 +23,6 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 fn the_kernels_driver_finds_a_module_that_extends_locks_and_signs() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

@@ -1,8 +1,8 @@
 //! The backend `qemu` with a real QEMU, real devices, and the kernel of the image; the guest is `tests/guest/init.rs`.
 //!
-//! Needs `target/image/image.eif`, whose kernel and command line are taken, `target/qemu/qemu-system-x86_64`,
-//! `target/tools/bin/vhost-device-vsock` and `target/debug/emulator`; `NITRO_SIGN_IMAGE`, `NITRO_SIGN_QEMU`,
-//! `NITRO_SIGN_VSOCK_DEVICE` and `NITRO_SIGN_EMULATOR` name others.
+//! `cargo xtask test` makes what this needs: `target/image/image.eif`, whose kernel and command line are taken,
+//! `target/qemu/qemu-system-x86_64`, `target/tools/bin/vhost-device-vsock` and `target/debug/emulator`;
+//! `NITRO_SIGN_IMAGE`, `NITRO_SIGN_QEMU`, `NITRO_SIGN_VSOCK_DEVICE` and `NITRO_SIGN_EMULATOR` name others.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::{
@@ -34,7 +34,6 @@ const HEARTBEAT_PORT: u32 = 9000;
 const SHA256_OF_BUNDLE: &str = "1e6ed65d77d6364eeaed5a745ba5c4985ae2b700dd85d7cf7f027bdf294a33fc";
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn an_image_boots_sends_its_heartbeat_and_is_killed_without_a_trace() {
     let setting = setting("stays");
     let mut enclave = boot(&setting).await;
@@ -51,7 +50,6 @@ async fn an_image_boots_sends_its_heartbeat_and_is_killed_without_a_trace() {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn a_guest_that_ends_ends_the_machine_and_its_delays_were_right() {
     let setting = setting("sleeps");
     let mut enclave = boot(&setting).await;
@@ -67,7 +65,6 @@ async fn a_guest_that_ends_ends_the_machine_and_its_delays_were_right() {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn a_kernel_that_panics_ends_the_machine() {
     let setting = setting("panics");
     let mut enclave = boot(&setting).await;
@@ -77,7 +74,6 @@ async fn a_kernel_that_panics_ends_the_machine() {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn without_a_device_the_enclave_is_gone() {
     let setting = setting("stays");
     let mut enclave = boot(&setting).await;
@@ -93,7 +89,6 @@ async fn without_a_device_the_enclave_is_gone() {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn the_whole_machine_dies_with_the_parent_however_the_parent_ends() {
     for (signal, code) in [("-TERM", Some(0)), ("-KILL", None)] {
         let setting = setting("stays");
@@ -120,7 +115,6 @@ async fn the_whole_machine_dies_with_the_parent_however_the_parent_ends() {
 }
 
 #[tokio::test]
-#[ignore = "needs cargo xtask image and cargo xtask qemu"]
 async fn parent_measure_prints_the_pcrs_of_the_image() {
     let setting = setting("stays");
     let config = setting.write_config();

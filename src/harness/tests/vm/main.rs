@@ -1,6 +1,7 @@
 //! The image in QEMU: `cargo xtask vm` and `cargo xtask test` make what these tests need.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod bundle_size;
 #[path = "../serving/client.rs"]
 #[allow(dead_code, reason = "the tests over real processes use more of it")]
 mod client;

@@ -15,10 +15,24 @@
       pkgsOf = system: nixpkgs.legacyPackages.${system};
       # With mkEif, which is no package.
       all = systems (system: import ./nix/packages.nix { pkgs = pkgsOf system; });
+      nixos = import ./nix/nixos.nix {
+        inherit nixpkgs;
+        pkgs = pkgsOf "x86_64-linux";
+        packagesOf = system: all.${system};
+      };
     in
     {
+      nixosModules.parent = nixos.module;
+      # `nixos-rebuild switch --flake .#parent` on the instance; what is yours in it: nix/deployment.nix.
+      nixosConfigurations.parent = nixos.configuration;
+
       packages = systems (
-        system: removeAttrs all.${system} [ "mkEif" ] // { default = all.${system}.eif; }
+        system:
+        removeAttrs all.${system} [ "mkEif" ]
+        // {
+          default = all.${system}.eif;
+        }
+        // lib.optionalAttrs (system == "x86_64-linux") nixos.packages
       );
 
       apps = systems (
@@ -29,11 +43,13 @@
         }
       );
 
-      checks.x86_64-linux = import ./nix/checks.nix {
-        pkgs = pkgsOf "x86_64-linux";
-        packages = all.x86_64-linux;
-        root = ./.;
-      };
+      checks.x86_64-linux =
+        import ./nix/checks.nix {
+          pkgs = pkgsOf "x86_64-linux";
+          packages = all.x86_64-linux;
+          root = ./.;
+        }
+        // nixos.checks;
 
       devShells = systems (system: {
         default = (pkgsOf system).callPackage ./nix/dev-shell.nix { };

@@ -98,51 +98,47 @@ let
   configFiles = lib.mapAttrs (_: configFile) rendered;
 in
 {
-  inherit configFiles;
+  module-options = pkgs.runCommand "module-options-are-documented" { } ''
+    diff -u ${../docs/module-options.md} ${options} || {
+      echo "docs/module-options.md is not what the options say: nix build .#module-options, and copy the result there"
+      exit 1
+    }
+    touch $out
+  '';
 
-  checks = {
-    module-options = pkgs.runCommand "module-options-are-documented" { } ''
-      diff -u ${../docs/module-options.md} ${options} || {
-        echo "docs/module-options.md is not what the options say: nix build .#module-options, and copy the result there"
-        exit 1
+  module-assertions =
+    if problems == [ ] then
+      pkgs.writeText "module-assertions" "${
+        toString (lib.length (lib.attrNames (refused // mistyped)))
+      } bad configurations are refused\n"
+    else
+      throw "the module: ${lib.concatStringsSep "\n" problems}";
+
+  module-settings =
+    pkgs.runCommand "module-settings-are-accepted"
+      {
+        nativeBuildInputs = [
+          parent
+          pkgs.openssl
+        ];
       }
-      touch $out
-    '';
+      ''
+        mkdir authority
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -subj "/CN=test root" \
+          -keyout /dev/null -out authority/root.pem
+        # Where systemd puts the credentials there is nothing here.
+        echo '{"access_key_id": "a", "secret_access_key": "b"}' > credentials.json
+        ${lib.concatLines (
+          lib.mapAttrsToList (name: configFile: ''
+            sed "s|/run/credentials/[^\"]*|$PWD/credentials.json|; s|/build/|$PWD/|" ${configFile} > ${name}.toml
+            parent check --config ${name}.toml
+          '') configFiles
+        )}
+        touch $out
+      '';
 
-    module-assertions =
-      if problems == [ ] then
-        pkgs.writeText "module-assertions" "${
-          toString (lib.length (lib.attrNames (refused // mistyped)))
-        } bad configurations are refused\n"
-      else
-        throw "the module: ${lib.concatStringsSep "\n" problems}";
-
-    module-settings =
-      pkgs.runCommand "module-settings-are-accepted"
-        {
-          nativeBuildInputs = [
-            parent
-            pkgs.openssl
-          ];
-        }
-        ''
-          mkdir authority
-          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -subj "/CN=test root" \
-            -keyout /dev/null -out authority/root.pem
-          # Where systemd puts the credentials there is nothing here.
-          echo '{"access_key_id": "a", "secret_access_key": "b"}' > credentials.json
-          ${lib.concatLines (
-            lib.mapAttrsToList (name: configFile: ''
-              sed "s|/run/credentials/[^\"]*|$PWD/credentials.json|; s|/build/|$PWD/|" ${configFile} > ${name}.toml
-              parent check --config ${name}.toml
-            '') configFiles
-          )}
-          touch $out
-        '';
-
-    module-reserve = pkgs.runCommand "module-reserve" { } ''
-      bash ${./module/reserve-test.sh} ${./module/reserve.sh}
-      touch $out
-    '';
-  };
+  module-reserve = pkgs.runCommand "module-reserve" { } ''
+    bash ${./module/reserve-test.sh} ${./module/reserve.sh}
+    touch $out
+  '';
 }

@@ -20,8 +20,6 @@ in
   imports = [
     "${modulesPath}/virtualisation/amazon-image.nix"
     "${modulesPath}/profiles/minimal.nix"
-    ./module.nix
-    ./deployment.nix
   ];
 
   nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";

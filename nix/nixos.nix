@@ -1,0 +1,47 @@
+# What the flake offers to NixOS: module, configuration, Amazon image, and their checks.
+{
+  nixpkgs,
+  pkgs,
+  # system -> what nix/packages.nix makes
+  packagesOf,
+}:
+let
+  packages = packagesOf pkgs.stdenv.hostPlatform.system;
+
+  # The options, with this flake's programs and image.
+  module =
+    { lib, pkgs, ... }:
+    let
+      packages = packagesOf pkgs.stdenv.hostPlatform.system;
+    in
+    {
+      imports = [ ./module.nix ];
+      services.nitro-sign.parent.package = lib.mkDefault packages.parent;
+      services.nitro-sign.parent.enclave.nitro.image = lib.mkDefault "${packages.eif}/image.eif";
+    };
+
+  configuration = nixpkgs.lib.nixosSystem {
+    modules = [
+      module
+      ./parent-configuration.nix
+      ./deployment.nix
+    ];
+  };
+in
+{
+  inherit module configuration;
+
+  packages = {
+    ami = import ./ami.nix { parent = configuration; };
+    module-options = import ./module-options.nix { inherit pkgs; };
+  };
+
+  checks =
+    import ./module-checks.nix {
+      inherit pkgs;
+      inherit (packages) parent;
+    }
+    // pkgs.lib.mapAttrs' (name: pkgs.lib.nameValuePair "vm-${name}") (
+      import ../vm-tests { inherit module packages pkgs; }
+    );
+}

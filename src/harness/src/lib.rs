@@ -24,7 +24,7 @@ pub use netlink::{VsockSocket, vsock_sockets};
 pub use node::{Node, Status};
 pub use program::{Program, binary};
 pub use signature::verify_signature;
-pub use world::{Account, Credentials, Deployment, Options, World, Worlds, client_certificate};
+pub use world::{Account, Credentials, Deployment, Options, SCHEMES, World, Worlds, client_certificate};
 
 /// SHA-256.
 pub fn sha256(data: &[u8]) -> [u8; 32] {

@@ -80,8 +80,17 @@ impl Node {
     }
 
     /// Waits until it serves, calling `on_state` at each new state; a failure is an error.
-    pub fn wait_serving(&mut self, mut on_state: impl FnMut(&Status)) -> Result<Status> {
-        let deadline = Instant::now() + SERVING_TIMEOUT;
+    pub fn wait_serving(&mut self, on_state: impl FnMut(&Status)) -> Result<Status> {
+        self.wait_serving_within(SERVING_TIMEOUT, on_state)
+    }
+
+    /// The same with another limit.
+    pub fn wait_serving_within(
+        &mut self,
+        limit: Duration,
+        mut on_state: impl FnMut(&Status),
+    ) -> Result<Status> {
+        let deadline = Instant::now() + limit;
         let mut last = String::new();
         loop {
             if let Ok(status) = self.status() {

@@ -22,13 +22,16 @@ const BOOT_TIMEOUT_MS: u32 = 180_000;
 const ACCOUNT: &str = "arn:aws:iam::111122223333";
 const ENCLAVE_PARTY: &str = "enclave-a";
 const GATEWAY_PARTY: &str = "gateway";
-const SCHEMES: [&str; 2] = ["frost-ed25519", "frost-secp256k1-tr"];
+/// All schemes.
+pub const SCHEMES: [&str; 2] = ["frost-ed25519", "frost-secp256k1-tr"];
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Accounts of each scheme.
     pub accounts_per_scheme: u32,
+    /// The accounts' schemes.
+    pub schemes: &'static [&'static str],
     /// Makes the accounts' keys repeatable; their shares, and everything else, are fresh each time.
     pub seed: Option<u64>,
     /// Start the hypervisor's stand-in in debug mode: all PCRs zero.
@@ -49,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             accounts_per_scheme: 3,
+            schemes: &SCHEMES,
             seed: None,
             debug_mode: false,
             max_sessions: 64,
@@ -204,7 +208,7 @@ impl World {
             recipient["recipient"].as_str().context("nitro-sign cosigner printed no recipient")?;
         let cosigner = format!("{GATEWAY_PARTY}={recipient}={}", self.path("gateway.json.age").display());
 
-        let keys = account_keys(self.options.accounts_per_scheme, self.options.seed);
+        let keys = account_keys(&self.options);
         let list: Vec<_> = keys.iter().map(|(id, scheme, _)| json!({"id": id, "scheme": scheme})).collect();
         fs::write(self.path("accounts.json"), serde_json::to_vec(&list)?)?;
         let import: serde_json::Map<_, _> = keys
@@ -515,14 +519,14 @@ fn write_private(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Keys to import, so that a seed gives the same accounts again.
-fn account_keys(per_scheme: u32, seed: Option<u64>) -> Vec<(String, &'static str, [u8; 32])> {
-    let mut rng = match seed {
+fn account_keys(options: &Options) -> Vec<(String, &'static str, [u8; 32])> {
+    let mut rng = match options.seed {
         Some(seed) => StdRng::seed_from_u64(seed),
         None => StdRng::from_entropy(),
     };
     let mut keys = Vec::new();
-    for scheme in SCHEMES {
-        for number in 1..=per_scheme {
+    for &scheme in options.schemes {
+        for number in 1..=options.accounts_per_scheme {
             let mut secret = rng.r#gen::<[u8; 32]>();
             // Below the order of secp256k1, whatever the rest is.
             secret[0] &= 0x7f;

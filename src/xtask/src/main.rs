@@ -1,6 +1,7 @@
 //! `cargo xtask COMMAND`: what a developer or a CI runner does with the workspace.
 
 mod apt;
+mod bench;
 mod command;
 mod image;
 mod kernel;
@@ -47,6 +48,12 @@ cargo xtask COMMAND
            Build the image here and again, from nothing, in another directory; compare the bytes; print the PCRs.
   image --oracle
            Build the image; AWS's own crate reads it, and writes it again from its parts.
+  bench image [--runs N] [--accounts N,…] [--memory MIB] [--cold]
+           Measure the image's size and its boot in QEMU, as a table and in target/bench/image.json.
+             --runs N        boots for each number of accounts (default 5; fewer if they take long)
+             --accounts N,…  numbers of accounts (default 1,10000,100000)
+             --memory MIB    of the machine (default 512)
+             --cold          measure the build from nothing, too: 15 minutes
   qemu     QEMU and the vsock device that `vm` needs, in target/qemu and target/tools: nothing is installed.
   qemu --nitro-enclave
            QEMU with its own emulation of Nitro Enclaves, built in target/qemu-nitro.
@@ -81,6 +88,7 @@ fn run() -> Result<()> {
         ("release", []) => steps::release(),
         ("image", [option]) if option == "--oracle" => on_demand::oracle(),
         ("image", options) => image::command(options),
+        ("bench", options) => bench::command(options),
         ("qemu", options) => qemu::command(options),
         ("advisories", []) => steps::advisories(),
         ("help" | "--help" | "-h", _) => {

@@ -18,6 +18,7 @@ mod logs;
 mod node;
 mod reason;
 mod run;
+mod service_manager;
 mod stage;
 pub mod status;
 pub mod verify;

@@ -18,6 +18,7 @@ use crate::{
     Failed, Reason, bridges,
     config::Config,
     guest::{Guest, Progress},
+    service_manager::{self, Watchdog},
     status::{Memory, State, StatusFile},
     verify::{Expected, Verified, verify},
 };
@@ -44,11 +45,13 @@ pub(crate) struct Node {
     expected: Expected,
     ingress: Option<Bridge>,
     status: StatusFile,
+    watchdog: Watchdog,
 }
 
 impl Node {
     pub(crate) fn new(config: Arc<Config>, guest: Guest, expected: Expected, status: StatusFile) -> Self {
-        Self { config, guest, expected, ingress: None, status }
+        let watchdog = Watchdog::from_environment();
+        Self { config, guest, expected, ingress: None, status, watchdog }
     }
 
     /// Waits until the enclave has unsealed the shares and its service serves.
@@ -116,8 +119,8 @@ impl Node {
         self.status.enter(State::Serving, |status| status.ingress = address);
     }
 
-    /// Watches the enclave and the bridges. A bridge that dies is opened again, and everything verified again; anything
-    /// else that goes wrong is the end.
+    /// Watches the enclave and the bridges, and pings the service manager's watchdog while it waits. A bridge that dies is
+    /// opened again, and everything verified again; anything else that goes wrong is the end.
     pub(crate) async fn watch(&mut self, service: &Service) -> Failed {
         loop {
             if let Err(failed) = self.watch_once(service).await {
@@ -127,7 +130,7 @@ impl Node {
     }
 
     async fn watch_once(&mut self, service: &Service) -> Result<(), Failed> {
-        let Self { guest, ingress, status, .. } = self;
+        let Self { guest, ingress, status, watchdog, .. } = self;
         let died = tokio::select! {
             progress = next(guest, status) => match progress? {
                 Progress::KmsBridgeDied(error) => {
@@ -136,6 +139,7 @@ impl Node {
                 }
                 other => return self.note(other).await,
             },
+            () = watchdog.ping() => return Ok(()),
             error = bridge_died(ingress) => {
                 tracing::error!(%error, "the ingress bridge died; opening it again");
                 self.open_ingress().await?;
@@ -159,7 +163,7 @@ impl Node {
             Reason::Enclave(_) => FAILED_PATIENCE,
             _ => Duration::ZERO,
         };
-        self.guest.end(patience).await;
+        self.watchdog.during(self.guest.end(patience)).await;
         self.status.fail(failed);
     }
 
@@ -169,9 +173,11 @@ impl Node {
     /// the service itself refuses new sessions.
     pub(crate) async fn drain(mut self) {
         self.status.enter(State::Draining, |status| status.ingress = None);
-        self.guest.requests().shut_down().await;
         let longest_session = Duration::from_millis(self.config.limits.session_deadline_ms.into());
-        self.guest.end(longest_session + DRAIN_PATIENCE).await;
+        let patience = longest_session + DRAIN_PATIENCE;
+        service_manager::takes(patience);
+        self.guest.requests().shut_down().await;
+        self.watchdog.during(self.guest.end(patience)).await;
         if let Some(ingress) = self.ingress.take() {
             ingress.stop().await;
         }
@@ -192,6 +198,7 @@ impl Node {
     async fn meanwhile<T>(&mut self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
         let mut work = pin!(work);
         loop {
+            let Self { guest, status, watchdog, .. } = self;
             let progress = tokio::select! {
                 done = &mut work => return match done {
                     Err(failed) if failed.reason == Reason::VerificationUnavailable => {
@@ -199,7 +206,8 @@ impl Node {
                     }
                     done => done,
                 },
-                progress = self.next() => progress?,
+                progress = next(guest, status) => progress?,
+                () = watchdog.ping() => continue,
             };
             self.note(progress).await?;
         }

@@ -17,6 +17,7 @@ use crate::{
     exit,
     guest::Guest,
     node::Node,
+    service_manager,
     stage::stage,
     status::{RuntimeDirError, State, StatusFile},
     verify::Expected,
@@ -57,6 +58,7 @@ pub async fn run(
 ) -> Result<Outcome, RuntimeDirError> {
     let mut status = StatusFile::create(&config.runtime_dir, backend.name())?;
     let config = Arc::new(config);
+    service_manager::takes(config.boot_timeout());
     let started = Instant::now();
     let mut stop = pin!(stop);
 

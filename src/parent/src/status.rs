@@ -12,7 +12,7 @@ use std::{
 use attestation::Pcr;
 use serde::Serialize;
 
-use crate::Failed;
+use crate::{Failed, service_manager};
 
 /// Where a run is. `Serving` goes back to `Verifying` while a bridge is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -149,6 +149,7 @@ impl StatusFile {
         })?;
         let file = Self { directory: directory.to_owned(), status: Status::new(backend), _lock: lock };
         file.write().map_err(unusable)?;
+        service_manager::entered(&file.status);
         Ok(file)
     }
 
@@ -166,7 +167,7 @@ impl StatusFile {
         }
     }
 
-    /// Enters a state, together with whatever else changes at that moment.
+    /// Enters a state, together with whatever else changes at that moment, and tells the service manager.
     pub fn enter(&mut self, state: State, change: impl FnOnce(&mut Status)) {
         tracing::info!(?state, "state");
         self.update(|status| {
@@ -177,6 +178,7 @@ impl StatusFile {
             }
             status.history.push(Entered { state, unix_ms: unix_ms(SystemTime::now()) });
         });
+        service_manager::entered(&self.status);
     }
 
     /// Enters `Failed`. Ingress has to be closed before.

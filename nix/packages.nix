@@ -87,12 +87,20 @@ let
     nitro-sign = program packages.host-programs "nitro-sign" "The operator's tool";
     gateway = program packages.host-programs "gateway" "A reference Sign Gateway";
 
-    # With the software NSM: for development and tests.
-    development-programs = rust pkgs.rustPlatform [ "emulator" "harness" "enclave" "sign-service" ] {
+    # Stand-ins and programs with the software NSM: for development and tests. The emulator is apart, so that the authority
+    # in `eif-emulated` is not made anew with each change of the others.
+    emulator = rust pkgs.rustPlatform [ "emulator" ] {
+      pname = "emulator";
+      buildType = "debug";
+      meta = meta // {
+        description = "Stand-ins for AWS: KMS with attestation, the NSM";
+        mainProgram = "emulator";
+      };
+    };
+    development-programs = rust pkgs.rustPlatform [ "harness" "enclave" "sign-service" ] {
       pname = "nitro-sign-development-programs";
       buildType = "debug";
       cargoBuildFlags = [
-        "--package=emulator"
         "--package=harness"
         "--package=enclave"
         "--package=sign-service"
@@ -102,15 +110,13 @@ let
         "sign-service/software-nsm"
       ];
     };
-    emulator =
-      program packages.development-programs "emulator"
-        "Stand-ins for AWS: KMS with attestation, the NSM";
     # Everything that the demo starts, in one `bin`.
     development = pkgs.symlinkJoin {
       name = "nitro-sign-development-${version}";
       paths = [
         packages.development-programs
         packages.eif-tool
+        packages.emulator
         packages.host-programs
       ];
       meta = meta // {

@@ -33,7 +33,7 @@ in
     kms = {
       region = "eu-central-1";
       keyId = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-      credentialsFile = "/run/nitro-sign-credentials/kms.json";
+      assumeRole = "arn:aws:iam::111122223333:role/nitro-sign-kms";
     };
   };
 

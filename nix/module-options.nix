@@ -32,7 +32,7 @@ pkgs.writeText "module-options.md" ''
   services.nitro-sign.parent = {
     enable = true;
     deployment = ./prod;                   # the directory that nitro-sign key-gen leaves
-    kms.credentialsFile = "/run/keys/nitro-sign-kms.json";
+    kms.assumeRole = "arn:…";              # the role that the key policy names; or kms.credentialsFile
     enclave.pcr0 = "…";                    # pcrs.json of the image
     enclave.nitro.cores = [ [ 1 3 ] ];     # lscpu --extended
   };

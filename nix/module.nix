@@ -4,6 +4,7 @@
     ./module/options.nix
     ./module/enclave.nix
     ./module/settings.nix
+    ./module/credentials.nix
     ./module/resources.nix
     ./module/service.nix
     ./module/assertions.nix

@@ -131,6 +131,7 @@ in
     "a short digest" = with' "bundle.sha256" (hex 63);
     "epoch 0" = with' "bundle.epoch" 0;
     "a Nix path of credentials" = with' "kms.credentialsFile" ./module.nix;
+    "a role that is none" = with' "kms.assumeRole" "nitro-sign-kms";
     "an upstream without port" = with' "kms.upstream" "kms.example.com";
     "an empty core" = cores [ [ ] ];
     "an unknown backend" = with' "enclave.backend" "docker";
@@ -147,7 +148,11 @@ in
         cid = 17;
         memoryMib = 1024;
       };
-      kms.upstream = "[fd00::1]:443";
+      kms = {
+        assumeRole = "arn:aws:iam::111122223333:role/nitro-sign-kms";
+        credentialsFile = lib.mkForce "/run/nitro-sign-credentials/kms.json";
+        upstream = "[fd00::1]:443";
+      };
       ingress.address = "::1";
     };
     process.services.nitro-sign.parent = lib.recursiveUpdate emulated {

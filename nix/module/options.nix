@@ -138,7 +138,7 @@ in
           JSON file `{"access_key_id", "secret_access_key", "session_token"}`, read at each start of the service by
           systemd, as root (`LoadCredential=`). The enclave gets these credentials: give it short-lived ones that allow
           `kms:Decrypt` on the one key and nothing else, and keep the file in memory (`/run`). Whatever writes it has to
-          be ordered before `nitro-sign-parent.service`.
+          be ordered before `nitro-sign-parent.service`. {option}`services.nitro-sign.parent.kms.assumeRole` does all of that.
         '';
       };
     };

@@ -9,7 +9,7 @@ use vsock::{Bridge, Listener, Peer};
 
 use crate::{
     Failed, Reason,
-    backend::{BackendError, Launched, Staged},
+    backend::{BackendError, Launched, Staged, process::LOCAL},
     bridges,
     config::Config,
     control::{Control, Event, Offer, Requests},
@@ -163,7 +163,10 @@ fn unavailable(host: &Peer, error: &io::Error) -> Failed {
     let remedy = match (host, error.kind()) {
         (Peer::Vsock { .. }, io::ErrorKind::AddrInUse) => "; another parent may be running on this machine",
         // The kinds that the system uses for a context id, or a family of sockets, that it lacks have no stable names.
-        (Peer::Vsock { .. }, _) => "; vsock has to be there with its loopback: `modprobe vsock_loopback`",
+        (&Peer::Vsock { cid: LOCAL }, _) => {
+            "; vsock has to be there with its loopback: `modprobe vsock_loopback`"
+        }
+        (Peer::Vsock { .. }, _) => "; vsock has to be there: `modprobe nitro_enclaves`",
         _ => "",
     };
     Failed::new(Reason::SocketUnavailable, format!("{error}{remedy}"))
@@ -199,11 +202,14 @@ mod tests {
 
     #[test]
     fn a_vsock_port_that_cannot_be_had_is_named_with_its_remedy() {
-        let vsock = Peer::Vsock { cid: 1 };
+        let vsock = Peer::Vsock { cid: LOCAL };
+        let any = vsock.any();
         let unix = Peer::Unix { path: "vm.vsock".into() };
         for (host, kind, remedy) in [
             (&vsock, io::ErrorKind::AddrNotAvailable, "modprobe vsock_loopback"),
             (&vsock, io::ErrorKind::AddrInUse, "another parent"),
+            (&any, io::ErrorKind::AddrInUse, "another parent"),
+            (&any, io::ErrorKind::AddrNotAvailable, "modprobe nitro_enclaves"),
             (&unix, io::ErrorKind::AddrInUse, "port 9000"),
         ] {
             let failed = unavailable(host, &io::Error::new(kind, "cannot listen at port 9000"));
@@ -217,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn the_systems_own_refusal_is_one_of_them() {
         // No port of this system.
-        if let Err(failed) = listen(&Peer::Vsock { cid: 1 }, 59_123).await {
+        if let Err(failed) = listen(&Peer::Vsock { cid: LOCAL }, 59_123).await {
             assert!(failed.message.contains("vsock:1:59123"), "{failed}");
             assert!(failed.message.contains("modprobe vsock_loopback"), "{failed}");
         }

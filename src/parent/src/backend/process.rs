@@ -22,7 +22,7 @@ use crate::config::Process;
 /// The software NSM's socket, relative to the launch's directory.
 const NSM: &str = "nsm.sock";
 /// The context id by which a machine reaches itself (`VMADDR_CID_LOCAL`).
-const LOCAL: u32 = 1;
+pub(crate) const LOCAL: u32 = 1;
 const HYPERVISOR: Role = Role { name: "the hypervisor", key: "enclave.process.hypervisor", last_words: 1 };
 const ENCLAVE: Role = Role { name: "the enclave", key: "enclave.process.enclave", last_words: 1 };
 

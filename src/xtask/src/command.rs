@@ -60,16 +60,25 @@ pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     command
 }
 
-/// A program from crates.io: the one on PATH, or one built into `target/tools` the first time.
-pub(crate) fn tool((name, version): (&str, &str)) -> Result<PathBuf> {
+/// A program from crates.io.
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// `release`, or `dev` for one that does little itself: that is built sooner.
+    pub(crate) profile: &'static str,
+}
+
+/// The program on PATH, or one built into `target/tools` the first time.
+pub(crate) fn tool(Tool { name, version, profile }: Tool) -> Result<PathBuf> {
     if let Some(found) = on_path(name) {
         return Ok(found);
     }
     let tools = target_directory().join("tools");
     let installed = tools.join("bin").join(name);
     if !installed.is_file() {
-        let mut install = cargo(["install", "--locked", "--version", version, name, "--root"]);
-        install.arg(&tools).env("CARGO_TARGET_DIR", tools.join("build"));
+        let mut install = cargo(["install", "--locked", "--profile", profile, "--version", version, name]);
+        install.arg("--root").arg(&tools).env("CARGO_TARGET_DIR", tools.join("build"));
+        install.env("CARGO_PROFILE_DEV_DEBUG", "false");
         step(&format!("build {name} {version} (once, a few minutes)"), &mut install)?;
     }
     Ok(installed)

@@ -19,14 +19,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     apt::Apt,
-    command::{on_path, output, target_directory, tool},
+    command::{Tool, on_path, output, target_directory, tool},
 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const DEVICES: [&str; 3] = ["vhost-user-test-device", "vhost-user-vsock-device", "virtio-9p-device"];
 const RELEASE: &str = "trixie-backports";
 const LISTS: [(&str, &str); 2] = [("deb", "trixie"), ("deb", RELEASE)];
-const VHOST_DEVICE_VSOCK: (&str, &str) = ("vhost-device-vsock", "0.3.0");
+const VHOST_DEVICE_VSOCK: Tool = Tool { name: "vhost-device-vsock", version: "0.3.0", profile: "release" };
 
 /// `QEMU_MODULE_DIR`: without it, it looks for modules where Debian would have installed them, and stops.
 const DEBIANS: &str = r#"#!/bin/sh

@@ -3,14 +3,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{cargo, step, target_directory, tool},
+    command::{Tool, cargo, step, target_directory, tool},
     image, parent_vm, programs, qemu,
 };
 
 /// The emulated NSM exists only in builds with these features.
 const DEVELOPMENT_FEATURES: &str = "enclave/software-nsm,sign-service/software-nsm";
-const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
-const CARGO_NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.143");
+const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", profile: "dev" };
+const CARGO_NEXTEST: Tool = Tool { name: "cargo-nextest", version: "0.9.143", profile: "dev" };
 
 pub(crate) fn demo(options: &[String]) -> Result<()> {
     build()?;

@@ -14,6 +14,10 @@ use std::{
 
 use attestation::Measurements;
 use eif::{Entry, EntryKind, Image, Ramdisk};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use parent::{
     Heartbeat,
     backend::{Backend as _, Launched, qemu::QemuBackend},
@@ -81,7 +85,7 @@ async fn without_a_device_the_enclave_is_gone() {
         .into_iter()
         .find(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("nsm-device"))
         .unwrap();
-    assert!(Command::new("kill").args(["-9", &device.to_string()]).status().unwrap().success());
+    send(Signal::SIGKILL, device);
     let ended = timeout(PATIENCE, enclave.exited()).await.unwrap();
     assert!(ended.starts_with("the NSM device ended (signal: 9 (SIGKILL))"), "{ended}");
     enclave.kill().await;
@@ -90,7 +94,7 @@ async fn without_a_device_the_enclave_is_gone() {
 
 #[tokio::test]
 async fn the_whole_machine_dies_with_the_parent_however_the_parent_ends() {
-    for (signal, code) in [("-TERM", Some(0)), ("-KILL", None)] {
+    for (signal, code) in [(Signal::SIGTERM, Some(0)), (Signal::SIGKILL, None)] {
         let setting = setting("stays");
         let mut parent = setting.parent();
         until("the machine runs", || !status(&setting)["qmp"].is_null()).await;
@@ -103,7 +107,7 @@ async fn the_whole_machine_dies_with_the_parent_however_the_parent_ends() {
             "{running:?}"
         );
 
-        assert!(Command::new("kill").args([signal, &parent.0.id().to_string()]).status().unwrap().success());
+        send(signal, parent.0.id());
         assert_eq!(parent.ended().code(), code);
         until("nothing is left", || processes_in(&setting.run()).is_empty()).await;
         if code == Some(0) {
@@ -330,6 +334,10 @@ async fn monitor_status(socket: &Path) -> Value {
         stream.read_line(&mut answer).await.unwrap();
     }
     serde_json::from_str(&answer).unwrap()
+}
+
+fn send(signal: Signal, process: u32) {
+    kill(Pid::from_raw(process.try_into().unwrap()), signal).unwrap();
 }
 
 /// The processes whose working directory is `directory` or below, zombies left out.

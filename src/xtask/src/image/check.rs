@@ -83,16 +83,25 @@ fn copy_sources(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same downloads and settings under another path.
+/// The same downloads and settings under another path. Crates are unpacked anew: files have other times there.
 fn cargo_home_in(target: &Path) -> Result<PathBuf> {
     let home = cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let copy = target.join("cargo-home");
-    fs::create_dir_all(&copy)?;
-    for entry in fs::read_dir(&home).with_context(|| format!("cannot read {}", home.display()))? {
-        let entry = entry?;
-        symlink(entry.path(), copy.join(entry.file_name()))?;
-    }
+    link_all(&home, &copy, "registry")?;
+    link_all(&home.join("registry"), &copy.join("registry"), "src")?;
     Ok(copy)
+}
+
+/// Links to everything in a directory but one.
+fn link_all(from: &Path, to: &Path, but: &str) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        if entry.file_name() != but {
+            symlink(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints the hashes of both images and their parts, and the PCRs.

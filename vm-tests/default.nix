@@ -24,6 +24,7 @@ in
   wrong-pcr0 = story ./wrong-pcr0.nix;
   tampered-bundle = story ./tampered-bundle.nix;
   enclave-killed = story ./enclave-killed.nix;
+  bridge-killed = story ./bridge-killed.nix;
   switch-pcr0 = story ./switch-pcr0.nix;
   nested-eif = story ./nested-eif.nix;
 }

@@ -1,0 +1,6 @@
+{ lib, ... }:
+{
+  name = "bridge-killed";
+
+  story = lib.readFile ./bridge-killed.py;
+}

@@ -35,6 +35,14 @@ pub trait Backend: Send + Sync {
     /// Measures the image that is configured, from its files, and touches nothing else. Blocks.
     fn measure(&self) -> Result<Measurements, BackendError>;
 
+    /// As [`Backend::measure`], and checks what a launch would refuse and the image alone decides. Blocks.
+    ///
+    /// Another machine than the one of the launch may ask: the processors, the driver and the other files of the
+    /// configuration are not looked at.
+    fn check(&self) -> Result<Measurements, BackendError> {
+        self.measure()
+    }
+
     /// Makes the launch's private directory and puts there what is launched, measured. Blocks.
     fn stage(&self) -> Result<Box<dyn Staged>, BackendError>;
 }

@@ -6,7 +6,7 @@
 use api::control::FailureReason;
 
 use crate::{
-    Reason,
+    Failed, Reason,
     backend::BackendError,
     config::{ConfigError, FileError, RootError},
     status::RuntimeDirError,
@@ -41,6 +41,9 @@ pub fn of_error(error: &(dyn std::error::Error + 'static)) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<BackendError>() {
         return of_reason(error.reason());
+    }
+    if let Some(failed) = error.downcast_ref::<Failed>() {
+        return of_reason(failed.reason);
     }
     match error.downcast_ref::<RuntimeDirError>() {
         Some(RuntimeDirError::Unusable { .. }) => CONFIGURATION,
@@ -95,6 +98,8 @@ mod tests {
         assert_eq!(of_error(&RuntimeDirError::InUse { directory: directory() }), 75);
         let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         assert_eq!(of_error(&RuntimeDirError::Unusable { directory: directory(), source }), 78);
+        assert_eq!(of_error(&Failed::new(Reason::MeasurementMismatch, "another PCR0")), 77);
+        assert_eq!(of_error(&Failed::new(Reason::LaunchFailed, "no program")), 75);
         assert_eq!(of_error(&std::io::Error::from(std::io::ErrorKind::NotFound)), 1);
     }
 }

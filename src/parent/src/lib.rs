@@ -31,4 +31,4 @@ pub use credentials::Credentials;
 pub use heartbeat::{HEARTBEAT, Heartbeat};
 pub use reason::{Failed, Reason};
 pub use run::{Outcome, run};
-pub use stage::stage;
+pub use stage::{check_image, stage};

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
+use attestation::Measurements;
 use clap::{Args, Parser, Subcommand};
 use parent::{backend, config::Config, exit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,13 @@ enum Command {
     Run(ConfigFile),
     /// Print PCR0, PCR1 and PCR2 of the configured image as JSON.
     Measure(ConfigFile),
+    /// Check the configured image, and print its PCRs as `measure` does.
+    ///
+    /// Its PCR0 has to be `enclave.pcr0` (77 otherwise), and the enclave needs memory for it, and the processor that it is
+    /// for (78). Of the files that the configuration names, only the image is read, and nothing of this machine matters:
+    /// a build can check what another machine is to launch.
+    #[command(after_help = EXIT_CODES)]
+    CheckImage(ConfigFile),
     /// Check the configuration, and that the files it names are there.
     Check(ConfigFile),
 }
@@ -64,6 +72,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(file) => Box::pin(run(&file)).await,
         Command::Measure(file) => measure(&file),
+        Command::CheckImage(file) => check_image(&file),
         Command::Check(file) => check(&file),
     };
     result.unwrap_or_else(|error| {
@@ -87,8 +96,16 @@ async fn run(file: &ConfigFile) -> Result<ExitCode> {
 }
 
 fn measure(file: &ConfigFile) -> Result<ExitCode> {
-    let measured = backend::of(&file.load()?).measure()?;
-    println!("{}", serde_json::to_string_pretty(&measured)?);
+    print(&backend::of(&file.load()?).measure()?)
+}
+
+fn check_image(file: &ConfigFile) -> Result<ExitCode> {
+    let config = file.load()?;
+    print(&parent::check_image(&*backend::of(&config), &config.enclave.pcr0)?)
+}
+
+fn print(measured: &Measurements) -> Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(measured)?);
     Ok(ExitCode::SUCCESS)
 }
 

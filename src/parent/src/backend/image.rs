@@ -7,7 +7,7 @@ use std::{
 };
 
 use attestation::Measurements;
-use eif::Architecture;
+use eif::{Architecture, Summary};
 
 use super::BackendError;
 
@@ -33,9 +33,19 @@ impl Configured<'_> {
     /// Measures the image where it is.
     pub(super) fn measure(&self) -> Result<Measurements, BackendError> {
         let file = File::open(self.image).map_err(|error| self.refused(error))?;
-        let summary =
-            eif::scan(BufReader::new(file), |_, _, _| Ok(())).map_err(|error| self.refused(error))?;
+        Ok(self.scan(file)?.measurements)
+    }
+
+    /// Measures the image where it is, and checks of it what a launch on `machine` would check.
+    pub(super) fn check(&self, machine: Architecture) -> Result<Measurements, BackendError> {
+        let (file, _) = self.open()?;
+        let summary = self.scan(file)?;
+        self.check_architecture(summary.architecture, machine)?;
         Ok(summary.measurements)
+    }
+
+    fn scan(&self, image: File) -> Result<Summary, BackendError> {
+        eif::scan(BufReader::new(image), |_, _, _| Ok(())).map_err(|error| self.refused(error))
     }
 
     /// Opens the image for a launch, if the enclave has the memory for it, and tells its length, bytes.

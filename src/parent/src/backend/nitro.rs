@@ -78,6 +78,10 @@ impl Backend for NitroBackend {
         self.image().measure()
     }
 
+    fn check(&self) -> Result<Measurements, BackendError> {
+        self.image().check(MACHINE)
+    }
+
     fn stage(&self) -> Result<Box<dyn Staged>, BackendError> {
         resources::check_cores(self.enclave.cpu_count, Path::new(&self.first_core))?;
         let (file, length) = self.image().open()?;

@@ -84,6 +84,10 @@ impl Backend for QemuBackend {
         self.image().measure()
     }
 
+    fn check(&self) -> Result<Measurements, BackendError> {
+        self.image().check(image::MACHINE)
+    }
+
     fn stage(&self) -> Result<Box<dyn Staged>, BackendError> {
         let directory = RunDirectory::create(self.directory.clone())?;
         let summary = image::stage(self.image(), directory.path())?;

@@ -8,6 +8,8 @@ use eif::{Architecture, EifError, Summary};
 
 use crate::backend::{BackendError, image::Configured};
 
+/// The processor that the machine emulates.
+pub(super) const MACHINE: Architecture = Architecture::X86_64;
 /// The copy of the image in the launch's directory.
 pub(super) const COPY: &str = "image.eif";
 /// Files of the copy that QEMU boots; see [`eif::extract`].
@@ -24,7 +26,7 @@ pub(super) fn stage(configured: Configured<'_>, directory: &Path) -> Result<Summ
         EifError::Io(source) => BackendError::Directory { path: directory.to_owned(), source },
         other => configured.refused(other),
     })?;
-    configured.check_architecture(summary.architecture, Architecture::X86_64)?;
+    configured.check_architecture(summary.architecture, MACHINE)?;
     Ok(summary)
 }
 

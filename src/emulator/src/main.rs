@@ -2,6 +2,7 @@
 //! module, and the certificate authority behind it. For development and tests; no part of any image.
 
 mod authority;
+mod aws;
 mod kms;
 mod nsm;
 mod nsm_device;

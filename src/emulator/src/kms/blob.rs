@@ -8,7 +8,8 @@ use aws_lc_rs::{
     rand,
 };
 
-use super::{error::ServiceError, uuid::Uuid};
+use super::error::ServiceError;
+use crate::aws::uuid::Uuid;
 
 const VERSION: u8 = 1;
 const KEY_ID: std::ops::Range<usize> = 1..17;

@@ -1,10 +1,11 @@
 //! Misbehaviour on request, so that it can be tested what clients make of it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::ServiceError;
+use crate::aws::fault::FaultFile;
 
 /// `{"mode": …, "delay_ms": …}`, read anew at each Decrypt with a recipient.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -41,23 +42,11 @@ pub(crate) enum Mode {
     AlterCmsPlaintext,
 }
 
-/// The file that says how to misbehave, if there is to be one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FaultFile(pub(crate) Option<PathBuf>);
-
-impl FaultFile {
-    /// A file that cannot be read is an error of its own, so that no test passes because of it.
-    pub(crate) fn read(&self) -> Result<Fault, ServiceError> {
-        let Some(path) = &self.0 else { return Ok(Fault::default()) };
-        let problem = |error: &dyn std::error::Error| {
-            ServiceError::internal(format!("fault file {}: {error}", path.display()))
-        };
-        let text = fs::read(path).map_err(|error| problem(&error))?;
-        serde_json::from_slice(&text).map_err(|error| problem(&error))
-    }
-}
-
 impl Fault {
+    pub(crate) fn read(file: &FaultFile) -> Result<Self, ServiceError> {
+        file.read().map_err(ServiceError::internal)
+    }
+
     pub(crate) fn delay(self) -> Duration {
         Duration::from_millis(self.delay_ms)
     }
@@ -65,6 +54,8 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -85,7 +76,7 @@ mod tests {
             ("alter-cms-plaintext", Mode::AlterCmsPlaintext),
         ] {
             fs::write(&path, format!(r#"{{"mode":"{name}","delay_ms":7}}"#)).unwrap();
-            assert_eq!(file.read(), Ok(Fault { mode, delay_ms: 7 }));
+            assert_eq!(Fault::read(&file), Ok(Fault { mode, delay_ms: 7 }));
         }
     }
 
@@ -94,9 +85,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fault.json");
         let file = FaultFile(Some(path.clone()));
-        assert_eq!(file.read().unwrap_err().code, "KMSInternalException");
+        assert_eq!(Fault::read(&file).unwrap_err().code, "KMSInternalException");
         fs::write(&path, r#"{"mode":"nonsense"}"#).unwrap();
-        assert_eq!(file.read().unwrap_err().code, "KMSInternalException");
-        assert_eq!(FaultFile::default().read(), Ok(Fault::default()));
+        assert_eq!(Fault::read(&file).unwrap_err().code, "KMSInternalException");
+        assert_eq!(Fault::read(&FaultFile::default()), Ok(Fault::default()));
     }
 }

@@ -6,7 +6,8 @@ use std::{
     time::SystemTime,
 };
 
-use super::{blob::KeyMaterial, error::ServiceError, policy::Policy, uuid::Uuid};
+use super::{blob::KeyMaterial, error::ServiceError, policy::Policy};
+use crate::aws::uuid::Uuid;
 
 /// A KMS key. Cloning it takes a snapshot of its state; the key material stays one.
 #[derive(Clone)]

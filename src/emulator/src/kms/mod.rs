@@ -11,27 +11,25 @@ mod operations;
 mod policy;
 mod recipient;
 mod request;
-mod server;
-mod sigv4;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod uuid;
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use attestation::TrustRoot;
-use serde_json::json;
-use tokio::net::TcpListener;
 
-use authority::{Authority, CERTIFICATE_FILE};
-use fault::FaultFile;
+use crate::aws::{
+    authority::Authority,
+    check_account,
+    fault::FaultFile,
+    region_of,
+    server::Server,
+    sigv4::{Principal, Verifier},
+    tls::Tls,
+};
 use keys::KeyStore;
 use operations::Service;
-use server::{Kms, Server};
-use sigv4::{Principal, Verifier};
-use tls::Tls;
 
 /// Options of `emulator kms`.
 #[derive(Debug, clap::Args)]
@@ -73,40 +71,23 @@ pub(crate) struct Args {
 /// Serves until the process ends.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let state_dir = args.state_dir.clone();
-    let server = start(args).await?;
-    let ca = state_dir.join(CERTIFICATE_FILE);
-    fs::write(&ca, server.ca_pem()).with_context(|| format!("cannot write {}", ca.display()))?;
-    println!("{}", json!({"address": server.address()?.to_string(), "ca": ca}));
-    server.serve().await.context("cannot accept connections")
+    start(args).await?.run(&state_dir).await
 }
 
 /// Listens from here on; answers once it serves.
-async fn start(args: Args) -> anyhow::Result<Server> {
-    let region = args.region.as_deref().or_else(|| region_of(&args.host)).with_context(|| {
+async fn start(args: Args) -> anyhow::Result<Server<Service>> {
+    let region = args.region.as_deref().or_else(|| region_of("kms", &args.host)).with_context(|| {
         format!("--host {} is not kms.REGION.amazonaws.com; say --region, too", args.host)
     })?;
-    ensure!(
-        args.account.len() == 12 && args.account.bytes().all(|byte| byte.is_ascii_digit()),
-        "--account {:?} is not 12 digits",
-        args.account
-    );
+    check_account(&args.account)?;
     let root = fs::read_to_string(&args.attestation_root)
         .with_context(|| format!("cannot read --attestation-root {}", args.attestation_root.display()))?;
     let root = TrustRoot::from_pem(&root)
         .with_context(|| format!("--attestation-root {}", args.attestation_root.display()))?;
-    let listener =
-        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     let keys = KeyStore::new(region.to_owned(), args.account);
-    let verifier = Verifier { region: region.to_owned(), principals: args.principals };
+    let verifier = Verifier { service: "kms", region: Some(region.to_owned()), principals: args.principals };
     let service = Service::new(keys, root, FaultFile(args.fault_file), args.refused_document);
-    let authority = match &args.authority_dir {
-        Some(directory) => Authority::load_or_create(directory),
-        None => Authority::generate(),
-    };
-    let tls = Tls::generate(&args.host, authority.context("the authority of KMS's TLS")?)?;
-    Ok(Server::new(listener, tls, Kms { service, verifier }))
-}
-
-fn region_of(host: &str) -> Option<&str> {
-    host.strip_prefix("kms.")?.strip_suffix(".amazonaws.com").filter(|region| !region.contains('.'))
+    let authority = Authority::open(authority::KIND, args.authority_dir.as_deref());
+    let tls = Tls::generate(&[args.host], authority.context("the authority of KMS's TLS")?)?;
+    Server::bind(args.listen, tls, service, verifier).await
 }

@@ -15,9 +15,12 @@ use serde_json::Value;
 use super::{
     envelope::Layout,
     error::ServiceError,
-    fault::FaultFile,
     keys::{Key, KeyStore},
     policy::{ConditionValues, Question},
+};
+use crate::aws::{
+    fault::FaultFile,
+    service::{self, Answer, Summary},
 };
 
 /// One account's KMS in one region.
@@ -30,10 +33,7 @@ pub(crate) struct Service {
 }
 
 /// One request by a known principal. What is learned about it on the way is for the log.
-pub(crate) struct Call<'a> {
-    pub(crate) principal: &'a str,
-    pub(crate) log: &'a mut CallLog,
-}
+pub(crate) type Call<'a> = service::Call<'a, CallLog>;
 
 /// Never has a plaintext in it.
 #[derive(Default)]
@@ -43,13 +43,6 @@ pub(crate) struct CallLog {
     pub(crate) pcr16: Option<String>,
     /// How the answer was spoiled on purpose.
     pub(crate) fault: Option<String>,
-}
-
-/// What to send.
-pub(crate) enum Answer {
-    Members(Value),
-    /// Nothing, ever.
-    Silence,
 }
 
 impl Service {
@@ -63,8 +56,30 @@ impl Service {
         Self { keys, attestation_root, fault, refused_document, envelopes: AtomicU64::new(0) }
     }
 
-    /// `operation` is the name alone, without `TrentService.`.
-    pub(crate) async fn answer(
+    /// The key a request names, for an operation that brings no condition keys.
+    fn authorized_key(&self, name: &str, action: &str, call: &mut Call<'_>) -> Result<Key, ServiceError> {
+        let key = self.keys.find(name)?;
+        call.notes.key_id = Some(key.id.to_string());
+        authorize(&key, action, &ConditionValues::default(), call)?;
+        Ok(key)
+    }
+
+    /// Both layouts in turn: a client that reads one of them only will fail here, not at AWS.
+    fn next_layout(&self) -> Layout {
+        match self.envelopes.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => Layout::Chunks,
+            _ => Layout::Primitive,
+        }
+    }
+}
+
+impl service::Service for Service {
+    /// The name of KMS in requests is not "KMS".
+    const TARGET_PREFIX: &'static str = "TrentService.";
+    const MAX_BODY: usize = 1024 * 1024;
+    type Notes = CallLog;
+
+    async fn answer(
         &self,
         operation: &str,
         body: &[u8],
@@ -87,20 +102,19 @@ impl Service {
         Ok(Answer::Members(members))
     }
 
-    /// The key a request names, for an operation that brings no condition keys.
-    fn authorized_key(&self, name: &str, action: &str, call: &mut Call<'_>) -> Result<Key, ServiceError> {
-        let key = self.keys.find(name)?;
-        call.log.key_id = Some(key.id.to_string());
-        authorize(&key, action, &ConditionValues::default(), call)?;
-        Ok(key)
-    }
-
-    /// Both layouts in turn: a client that reads one of them only will fail here, not at AWS.
-    fn next_layout(&self) -> Layout {
-        match self.envelopes.fetch_add(1, Ordering::Relaxed) % 2 {
-            0 => Layout::Chunks,
-            _ => Layout::Primitive,
-        }
+    fn log(request: &Summary<'_>, notes: &CallLog) {
+        tracing::info!(
+            operation = request.operation,
+            principal = request.principal,
+            key_id = notes.key_id,
+            request_id = request.request_id,
+            outcome = request.outcome,
+            error_message = request.error_message,
+            pcr0 = notes.pcr0,
+            pcr16 = notes.pcr16,
+            fault = notes.fault,
+            "request"
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{blob::EncryptionContext, error::ServiceError, recipient::RecipientInfo};
+use crate::aws::json;
 
 /// Bytes, base64 in JSON.
 #[derive(Clone, Default)]
@@ -21,16 +22,9 @@ pub(crate) fn blob(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Reads the members of a request. AWS passes over members it does not know; here they are refused, because a test
-/// that uses one would be taken in.
+/// Reads the members of a request.
 pub(crate) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ServiceError> {
-    serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            ServiceError::validation(format!("1 validation error detected: {error}"))
-        } else {
-            ServiceError::serialization(error.to_string())
-        }
-    })
+    json::read(body, ServiceError::validation)
 }
 
 #[derive(Deserialize)]

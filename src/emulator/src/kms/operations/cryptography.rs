@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::{Answer, Call, Service, authorize, check_context, check_enabled};
+use super::{Call, Service, authorize, check_context, check_enabled};
+use crate::aws::service::Answer;
 use crate::kms::{
     blob::{self as ciphertexts, EncryptionContext},
     envelope::Envelope,
@@ -33,7 +34,7 @@ impl Service {
         }
         check_algorithm(request.encryption_algorithm.as_deref())?;
         let key = self.keys.find(&request.key_id)?;
-        call.log.key_id = Some(key.id.to_string());
+        call.notes.key_id = Some(key.id.to_string());
         let context = &request.encryption_context;
         let values = ConditionValues::new(context, None);
         let ciphertext = encrypt(&key, "kms:Encrypt", &plaintext, context, &values, call)?;
@@ -53,10 +54,10 @@ impl Service {
         };
         let recipient = Recipient::new(info, &self.attestation_root, SystemTime::now())
             .inspect_err(|_| self.keep_refused(info.document()))?;
-        call.log.pcr0 = recipient.document.pcr(0).map(|pcr| pcr.to_string());
-        call.log.pcr16 = recipient.document.pcr(PCR_CONFIGURATION).map(|pcr| pcr.to_string());
+        call.notes.pcr0 = recipient.document.pcr(0).map(|pcr| pcr.to_string());
+        call.notes.pcr16 = recipient.document.pcr(PCR_CONFIGURATION).map(|pcr| pcr.to_string());
         let (key, plaintext) = self.open(&request, Some(&recipient), call)?;
-        let fault = self.fault.read()?;
+        let fault = Fault::read(&self.fault)?;
         sleep(fault.delay()).await;
         self.answer_recipient(&key, &plaintext, &recipient, fault, call)
     }
@@ -118,7 +119,7 @@ impl Service {
         }
         let named = name.map(|name| self.keys.find(name)).transpose()?;
         if let Some(key) = &named {
-            call.log.key_id = Some(key.id.to_string());
+            call.notes.key_id = Some(key.id.to_string());
         }
         let id = ciphertexts::key_id(ciphertext)?;
         let key = match named {
@@ -126,7 +127,7 @@ impl Service {
             Some(_) => return Err(ServiceError::incorrect_key()),
             None => self.keys.get(&id)?,
         };
-        call.log.key_id = Some(key.id.to_string());
+        call.notes.key_id = Some(key.id.to_string());
         Ok(key)
     }
 
@@ -139,7 +140,7 @@ impl Service {
         call: &mut Call<'_>,
     ) -> Result<Answer, ServiceError> {
         if fault.mode != Mode::None {
-            call.log.fault = Some(format!("{:?}", fault.mode));
+            call.notes.fault = Some(format!("{:?}", fault.mode));
         }
         match fault.mode {
             Mode::Hang => return Ok(Answer::Silence),

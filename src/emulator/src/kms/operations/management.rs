@@ -8,13 +8,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{Call, Service, check_enabled, no_members};
+use crate::aws::uuid::Uuid;
 use crate::kms::{
     blob::KeyMaterial,
     error::ServiceError,
     keys::Key,
     policy::{ConditionValues, Policy, Question},
     request::{CreateKey, EnableKeyRotation, GetKeyPolicy, KeyOnly, PutKeyPolicy, read},
-    uuid::Uuid,
 };
 
 const MAX_DESCRIPTION: usize = 8192;
@@ -47,7 +47,7 @@ impl Service {
             policy: Arc::new(policy),
             material: Arc::new(KeyMaterial::generate()?),
         };
-        call.log.key_id = Some(id.to_string());
+        call.notes.key_id = Some(id.to_string());
         let metadata = self.metadata(&key);
         self.keys.insert(key);
         Ok(metadata)

@@ -16,6 +16,7 @@ use attestation::{
 use serde_json::{Value, json};
 
 use super::*;
+use crate::aws::uuid;
 
 const REGION: &str = "eu-central-1";
 const ADMIN: &str = "arn:aws:iam::111122223333:role/admin";

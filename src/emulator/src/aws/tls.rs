@@ -13,32 +13,36 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject as _,
 };
 
-use super::authority::{Authority, CERTIFICATE_FILE};
+use super::authority::Authority;
 
 /// What TLS is served with, and what clients have to trust.
 pub(crate) struct Tls {
     pub(crate) server: Arc<ServerConfig>,
     /// Certificate of the authority.
     pub(crate) ca_pem: String,
+    /// Name of a file for it.
+    pub(crate) ca_file: &'static str,
 }
 
 impl Tls {
-    /// For a server with this host name.
-    pub(crate) fn generate(host: &str, authority: Authority) -> anyhow::Result<Self> {
+    /// For a server with these host names or IP addresses.
+    pub(crate) fn generate(hosts: &[String], authority: Authority) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new([host.to_owned()])
-            .with_context(|| format!("{host:?} cannot be a host name; give another --host"))?;
-        params.distinguished_name.push(DnType::CommonName, host);
+        let mut params = CertificateParams::new(hosts)
+            .with_context(|| format!("{hosts:?} cannot be host names; give another --host"))?;
+        if let Some(host) = hosts.first() {
+            params.distinguished_name.push(DnType::CommonName, host);
+        }
         params.key_usages.push(KeyUsagePurpose::DigitalSignature);
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &authority.issuer)?;
         if let Some(directory) = &authority.directory {
-            accepts(&authority.certificate_pem, certificate.der(), host).with_context(|| {
+            accepts(&authority.certificate_pem, certificate.der(), hosts).with_context(|| {
                 format!(
                     "clients that trust {} do not accept what its key signs; the two files do not belong together. \
                      Remove both for a new authority",
-                    directory.join(CERTIFICATE_FILE).display()
+                    directory.join(authority.kind.certificate_file).display()
                 )
             })?;
         }
@@ -48,17 +52,23 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
-        Ok(Self { server: Arc::new(server), ca_pem: authority.certificate_pem })
+        Ok(Self {
+            server: Arc::new(server),
+            ca_pem: authority.certificate_pem,
+            ca_file: authority.kind.certificate_file,
+        })
     }
 }
 
 /// What a client does that trusts this authority.
-fn accepts(ca_pem: &str, certificate: &CertificateDer<'_>, host: &str) -> anyhow::Result<()> {
+fn accepts(ca_pem: &str, certificate: &CertificateDer<'_>, hosts: &[String]) -> anyhow::Result<()> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let client = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build()?;
-    let host = ServerName::try_from(host)?;
-    client.verify_server_cert(certificate, &[], &host, &[], UnixTime::now())?;
+    for host in hosts {
+        let host = ServerName::try_from(host.as_str())?;
+        client.verify_server_cert(certificate, &[], &host, &[], UnixTime::now())?;
+    }
     Ok(())
 }

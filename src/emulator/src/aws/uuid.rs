@@ -12,7 +12,7 @@ pub(crate) struct Uuid(pub(crate) [u8; 16]);
 impl Uuid {
     pub(crate) fn random() -> Result<Self, ServiceError> {
         let mut bytes = [0; 16];
-        rand::fill(&mut bytes).map_err(|_| ServiceError::internal("no random bytes"))?;
+        rand::fill(&mut bytes).map_err(|_| ServiceError::failure("no random bytes"))?;
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Ok(Self(bytes))

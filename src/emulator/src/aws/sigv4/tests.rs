@@ -13,7 +13,7 @@ fn now() -> SystemTime {
 
 fn verifier() -> Verifier {
     let principal = format!("arn:aws:iam::111122223333:role/parent:AKIDEXAMPLE:{SECRET}").parse().unwrap();
-    Verifier { region: "us-east-1".to_owned(), principals: vec![principal] }
+    Verifier { service: "kms", region: Some("us-east-1".to_owned()), principals: vec![principal] }
 }
 
 /// What the signer of a request may get wrong.

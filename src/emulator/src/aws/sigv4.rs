@@ -21,7 +21,6 @@ use zeroize::Zeroizing;
 use super::error::ServiceError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "kms";
 const TERMINATOR: &str = "aws4_request";
 const MAX_SKEW: Duration = Duration::from_mins(5);
 const DATE_HEADER: &str = "x-amz-date";
@@ -65,7 +64,10 @@ impl fmt::Debug for Principal {
 
 /// Knows all access keys, and what requests have to be signed for.
 pub(crate) struct Verifier {
-    pub(crate) region: String,
+    /// The service's name in signatures.
+    pub(crate) service: &'static str,
+    /// Without one, a request may be signed for any region.
+    pub(crate) region: Option<String>,
     pub(crate) principals: Vec<Principal>,
 }
 
@@ -115,10 +117,11 @@ impl Verifier {
     }
 
     fn check_scope(&self, authorization: &Authorization<'_>, date: &str) -> Result<(), ServiceError> {
-        let problem = if authorization.region != self.region {
+        let service = self.service;
+        let problem = if self.region.as_ref().is_some_and(|region| region != authorization.region) {
             "Credential should be scoped to a valid region.".to_owned()
-        } else if authorization.service != SERVICE {
-            format!("Credential should be scoped to correct service: '{SERVICE}'.")
+        } else if authorization.service != service {
+            format!("Credential should be scoped to correct service: '{service}'.")
         } else if authorization.terminator != TERMINATOR {
             format!("Credential should be scoped with a valid terminator: '{TERMINATOR}'.")
         } else if !date.starts_with(authorization.date) || authorization.date.len() != 8 {
@@ -163,12 +166,12 @@ impl Verifier {
         let identity = Credentials::new(&principal.access_key_id, secret, None, None, "emulator").into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&self.region)
-            .name(SERVICE)
+            .region(authorization.region)
+            .name(self.service)
             .time(time)
             .settings(settings)
             .build()
-            .map_err(|error| ServiceError::internal(error.to_string()))?;
+            .map_err(|error| ServiceError::failure(error.to_string()))?;
         let signed = sign(request, &parameters.into()).map_err(|_| mismatch())?;
         Ok(signed.signature().to_owned())
     }

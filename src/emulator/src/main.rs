@@ -1,16 +1,17 @@
-//! Stand-ins for what only AWS has: KMS that judges attestation documents, the Nitro hypervisor with its security
+//! Stand-ins for what only AWS has: KMS that judges attestation documents, CloudWatch Logs, the Nitro hypervisor with its security
 //! module, and the certificate authority behind it. For development and tests; no part of any image.
 
 mod authority;
 mod aws;
 mod kms;
+mod logs;
 mod nsm;
 mod nsm_device;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(version, about = "Stand-ins for AWS: KMS with attestation, the NSM device")]
+#[command(version, about = "Stand-ins for AWS: KMS with attestation, CloudWatch Logs, the NSM device")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +21,8 @@ struct Cli {
 enum Command {
     /// KMS over TLS: verifies attestation documents and key policies.
     Kms(kms::Args),
+    /// CloudWatch Logs over TLS: takes batches of events as AWS documents it.
+    Logs(logs::Args),
     /// The hypervisor's part of one enclave: measures its files, answers as its security module.
     Nsm(nsm::Args),
     /// The same for an enclave in QEMU: measures its image, is the virtio device behind its `/dev/nsm`.
@@ -35,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init("emulator");
     match Cli::parse().command {
         Command::Kms(args) => kms::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
         Command::Nsm(args) => nsm::run(args).await,
         Command::NsmDevice(args) => nsm_device::run(args).await,
         Command::Authority(args) => authority::run(&args),

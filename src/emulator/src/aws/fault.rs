@@ -1,6 +1,6 @@
 //! Misbehaviour on request, so that it can be tested what clients make of it.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::SystemTime};
 
 use serde::de::DeserializeOwned;
 
@@ -15,5 +15,10 @@ impl FaultFile {
         let problem = |error: &dyn std::error::Error| format!("fault file {}: {error}", path.display());
         let text = fs::read(path).map_err(|error| problem(&error))?;
         serde_json::from_slice(&text).map_err(|error| problem(&error))
+    }
+
+    /// When it was last written, if there is one.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        fs::metadata(self.0.as_ref()?).and_then(|metadata| metadata.modified()).ok()
     }
 }

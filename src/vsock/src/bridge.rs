@@ -74,12 +74,19 @@ impl Bridge {
         let listener = Listener::bind(&from)
             .await
             .map_err(|error| io::Error::new(error.kind(), format!("bridge {name}: {error}")))?;
+        Ok(Self::with_listener(name, listener, to, limits))
+    }
+
+    /// Starts to copy what is accepted at `listener`, and from whom it accepts, to `to`. `name` appears in logs.
+    ///
+    /// Call it inside a Tokio runtime.
+    pub fn with_listener(name: &str, listener: Listener, to: Endpoint, limits: Limits) -> Self {
         let local = listener.local().clone();
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = oneshot::channel();
         let route = Route { name: name.into(), to, limits, counters: Arc::clone(&counters) };
         let task = tokio::spawn(run(listener, route, stopped));
-        Ok(Self { local, counters, stop, task: Some(task) })
+        Self { local, counters, stop, task: Some(task) }
     }
 
     /// Where it listens; for TCP port 0, with the port the system chose.
@@ -241,5 +248,31 @@ async fn idle(timeout: Option<Duration>, moved: &AtomicU64) -> io::Error {
             let message = format!("no byte in either direction for {} ms", timeout.as_millis());
             return io::Error::new(io::ErrorKind::TimedOut, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::listener::tests::{AT_ONCE, must_destroy, must_share};
+
+    #[tokio::test]
+    async fn a_bridge_whose_listener_is_destroyed_is_told_of_at_once_and_can_be_opened_there_again() {
+        let any: Endpoint = "tcp:127.0.0.1:0".parse().unwrap();
+        let upstream = Listener::bind(&any).await.unwrap();
+        let listener = Listener::bind(&any).await.unwrap();
+        let (socket, to) = (must_share(&listener), upstream.local().clone());
+        let mut bridge = Bridge::with_listener("test", listener, to.clone(), Limits::default());
+        must_destroy(&socket);
+        drop(socket);
+        let error = timeout(AT_ONCE, bridge.wait()).await.unwrap();
+        assert!(error.to_string().contains("cannot accept at tcp:127.0.0.1:"), "{error}");
+
+        let again = Bridge::start("test", bridge.local().clone(), to, Limits::default()).await.unwrap();
+        let (client, server) = tokio::join!(connect(again.local()), upstream.accept());
+        client.unwrap();
+        server.unwrap();
     }
 }

@@ -17,6 +17,7 @@
 //! so those few lines run only in the virtual machine tests and in production.
 
 mod bridge;
+mod caller;
 mod capped;
 mod dial;
 mod endpoint;

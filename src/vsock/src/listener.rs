@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use nix::errno::Errno;
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     sync::{Mutex, Semaphore, mpsc},
@@ -14,16 +15,16 @@ use tokio::{
 };
 use tokio_vsock::{VsockAddr, VsockListener};
 
-use crate::{Endpoint, Stream, dial::socket_of_port, hybrid};
+use crate::{Endpoint, Stream, caller::Admission, dial::socket_of_port, hybrid};
 
 /// Hybrid vsock handshakes a guest listener runs at the same time; more hosts wait in the socket's backlog.
 const MAX_HANDSHAKES: usize = 64;
-/// Accepts that may fail one after another before the listener counts as broken.
+/// Accepts that may fail, for a reason that may pass, one after another before the listener counts as broken.
 const MAX_ACCEPT_FAILURES: u32 = 100;
 /// Pause after a failed accept, which is most often a want of file descriptors.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Accepts connections at one endpoint.
+/// Accepts connections at one endpoint, from anybody or [from one context id](Self::only_from).
 ///
 /// A socket file left by a process that is gone is removed before binding; one that is still listened at is not
 /// touched. Dropping the listener removes its socket file.
@@ -31,6 +32,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 pub struct Listener {
     kind: Kind,
     local: Endpoint,
+    admission: Admission,
     _file: Option<SocketFile>,
 }
 
@@ -70,7 +72,15 @@ impl Listener {
                 (Kind::Tcp(listener), None)
             }
         };
-        Ok(Self { kind, local, _file: file })
+        Ok(Self { kind, local, admission: Admission::default(), _file: file })
+    }
+
+    /// Accepts from this context id only. Other connections are closed at once, and logged with theirs.
+    ///
+    /// Connections over Unix sockets and TCP have no context id: such a listener then refuses everybody.
+    #[must_use]
+    pub fn only_from(self, cid: u32) -> Self {
+        Self { admission: Admission::only(cid), ..self }
     }
 
     /// Where it listens; for TCP port 0, with the port the system chose.
@@ -80,40 +90,59 @@ impl Listener {
 
     /// The next connection. Cancelling it loses none.
     ///
-    /// A client that fails its handshake, and an accept that fails for a while (out of file descriptors), are logged and
-    /// skipped. An error means that the listener is broken for good.
+    /// A client that fails its handshake or is not allowed, and an accept that fails for a while (out of file
+    /// descriptors), are logged and skipped. An error means that the listener is broken for good.
     pub async fn accept(&self) -> io::Result<Stream> {
         let mut failures = 0;
         loop {
             match self.accept_once().await {
-                Ok(stream) => return Ok(stream),
+                Ok((stream, caller)) if self.admission.admits(&self.local, caller) => return Ok(stream),
+                Ok(_) => failures = 0,
                 Err(error) => pause_or_give_up(&self.local, &mut failures, error).await?,
             }
         }
     }
 
-    async fn accept_once(&self) -> io::Result<Stream> {
-        match &self.kind {
-            Kind::Vsock(listener) => Ok(listener.accept().await?.0.into()),
-            Kind::Unix(listener) => Ok(listener.accept().await?.0.into()),
+    /// A connection, and the context id that it is from if it has one.
+    async fn accept_once(&self) -> io::Result<(Stream, Option<u32>)> {
+        let stream = match &self.kind {
+            Kind::Vsock(listener) => {
+                let (stream, caller) = listener.accept().await?;
+                return Ok((stream.into(), Some(caller.cid())));
+            }
+            Kind::Unix(listener) => listener.accept().await?.0.into(),
             Kind::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(stream.into())
+                // A client that is gone already is no failure of the listener; whoever reads notices.
+                let _ = stream.set_nodelay(true);
+                stream.into()
             }
-            Kind::Guest(guest) => guest.accept().await,
-        }
+            Kind::Guest(guest) => guest.accept().await?,
+        };
+        Ok((stream, None))
     }
 }
 
 async fn pause_or_give_up(local: &Endpoint, failures: &mut u32, error: io::Error) -> io::Result<()> {
     *failures += 1;
-    if *failures >= MAX_ACCEPT_FAILURES {
+    if is_broken(&error) || *failures >= MAX_ACCEPT_FAILURES {
         return Err(io::Error::new(error.kind(), format!("cannot accept at {local}: {error}")));
     }
     tracing::warn!(%local, %error, "cannot accept a connection");
     sleep(PAUSE_AFTER_FAILURE).await;
     Ok(())
+}
+
+/// Whether accepting fails for ever: the socket no longer listens, because somebody shut it down or destroyed it
+/// (`ss --kill`), or the descriptor is not the listener's.
+///
+/// Source: accept(2). Every other error there is about one connection, or about resources that may come back.
+fn is_broken(error: &io::Error) -> bool {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => matches!(errno, Errno::EINVAL | Errno::EBADF | Errno::ENOTSOCK),
+        // Not of accept(2) itself: the task is gone that accepts for a guest.
+        None => error.kind() == io::ErrorKind::BrokenPipe,
+    }
 }
 
 /// The guest's side of a hybrid vsock: handshakes run beside each other, so that a slow host delays nobody.
@@ -206,4 +235,77 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
     }
     fs::remove_file(path)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use nix::sys::socket::{Shutdown, shutdown};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Less than a listener has that cannot accept for a reason that may pass.
+    pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
+
+    /// Another descriptor of the socket of a TCP listener.
+    pub(crate) fn must_share(listener: &Listener) -> OwnedFd {
+        let Kind::Tcp(listener) = &listener.kind else { panic!("not TCP") };
+        listener.as_fd().try_clone_to_owned().unwrap()
+    }
+
+    /// Leaves a listening socket as `ss --kill` does: it no longer listens, and its descriptors stay open.
+    pub(crate) fn must_destroy(socket: &OwnedFd) {
+        use std::os::fd::AsRawFd as _;
+        shutdown(socket.as_raw_fd(), Shutdown::Both).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_is_none_any_more_is_broken_and_a_want_of_resources_is_not() {
+        for errno in [Errno::EINVAL, Errno::EBADF, Errno::ENOTSOCK] {
+            assert!(is_broken(&errno.into()), "{errno}");
+        }
+        for errno in [
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::ENOBUFS,
+            Errno::ENOMEM,
+            Errno::ECONNABORTED,
+            Errno::EPROTO,
+            Errno::EPERM,
+            Errno::EOPNOTSUPP,
+            Errno::ENETDOWN,
+            Errno::EHOSTUNREACH,
+            Errno::ENETUNREACH,
+        ] {
+            assert!(!is_broken(&errno.into()), "{errno}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_whose_socket_is_destroyed_is_broken_at_once() {
+        let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let socket = must_share(&listener);
+        let destroy = async {
+            sleep(Duration::from_millis(50)).await;
+            must_destroy(&socket);
+        };
+        let (accepted, ()) =
+            timeout(AT_ONCE, async { tokio::join!(listener.accept(), destroy) }).await.unwrap();
+        let error = accepted.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("cannot accept at {}", listener.local())), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_no_longer_accepts_is_broken_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = Endpoint::UnixGuest { path: directory.path().join("vm.vsock"), port: 7 };
+        let listener = Listener::bind(&local).await.unwrap();
+        let Kind::Guest(guest) = &listener.kind else { panic!("no guest") };
+        guest.task.abort();
+        let accepted = timeout(AT_ONCE, listener.accept()).await.unwrap();
+        assert!(accepted.err().unwrap().to_string().contains("cannot accept at unix-guest:"));
+    }
 }

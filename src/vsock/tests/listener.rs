@@ -129,3 +129,21 @@ async fn a_file_that_is_not_a_socket_is_never_removed() {
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(vm.path()).unwrap(), "precious");
 }
+
+#[tokio::test]
+async fn a_listener_for_one_context_id_closes_what_has_none_and_goes_on() {
+    let vm = Vm::new();
+    for (listen, dial) in [(vm.guest(7), vm.host(7)), (vm.host(9000), vm.guest(9000))] {
+        let listener = Listener::bind(&listen).await.unwrap().only_from(16);
+        let refused = async {
+            for _ in 0..2 {
+                let mut client = connect(&dial).await.unwrap();
+                assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "still open");
+            }
+        };
+        tokio::select! {
+            accepted = listener.accept() => panic!("accepted {accepted:?}"),
+            refused = timeout(Duration::from_secs(5), refused) => refused.unwrap(),
+        }
+    }
+}

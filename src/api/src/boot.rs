@@ -110,6 +110,7 @@ impl FailureReason {
             Self::NsmFailed => "NsmFailed",
             Self::ParentUnreachable => "ParentUnreachable",
             Self::Internal => "Internal",
+            Self::MemoryTooSmall => "MemoryTooSmall",
         }
     }
 

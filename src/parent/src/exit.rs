@@ -9,6 +9,7 @@ use crate::{
     Failed, Reason,
     backend::BackendError,
     config::{ConfigError, FileError, RootError},
+    journal::{JournalConfigError, JournalError},
     status::RuntimeDirError,
 };
 
@@ -38,6 +39,12 @@ pub fn of_reason(reason: Reason) -> u8 {
 pub fn of_error(error: &(dyn std::error::Error + 'static)) -> u8 {
     if error.is::<ConfigError>() || error.is::<RootError>() || error.is::<FileError>() {
         return CONFIGURATION;
+    }
+    if error.is::<JournalConfigError>() {
+        return CONFIGURATION;
+    }
+    if let Some(error) = error.downcast_ref::<JournalError>() {
+        return error.exit_code();
     }
     if let Some(error) = error.downcast_ref::<BackendError>() {
         return of_reason(error.reason());
@@ -84,6 +91,7 @@ mod tests {
             Reason::Enclave(FailureReason::DebugMode),
             Reason::Enclave(FailureReason::NsmFailed),
             Reason::Enclave(FailureReason::Internal),
+            Reason::Enclave(FailureReason::MemoryTooSmall),
             Reason::MeasurementMismatch,
             Reason::VerificationFailed,
         ] {

@@ -77,7 +77,7 @@ impl Memory {
             "a bundle of {bundle_bytes} bytes takes {needed_kib} KiB of memory and there are {free_kib}: give the \
              enclave {missing_mib} MiB more, or fewer accounts"
         );
-        Err(BootError::new(FailureReason::Internal, problem))
+        Err(BootError::new(FailureReason::MemoryTooSmall, problem))
     }
 
     fn percent(self) -> u64 {
@@ -175,7 +175,7 @@ mod tests {
         // 28 MiB are free, and 8 are for the service.
         memory.suffices_for(4 << 20).unwrap();
         let error = memory.suffices_for((4 << 20) + 1024).unwrap_err();
-        assert_eq!(error.reason, FailureReason::Internal);
+        assert_eq!(error.reason, FailureReason::MemoryTooSmall);
         let words = "a bundle of 4195328 bytes takes 28677 KiB of memory and there are 28672: give the enclave 1 MiB more";
         assert!(error.message.starts_with(words), "{}", error.message);
         memory.suffices_for(u64::MAX).unwrap_err();

@@ -21,7 +21,7 @@ fn world_with(white_space_mib: usize) -> World {
 #[test]
 fn a_bundle_that_the_memory_is_not_enough_for_is_refused_before_kms_is_asked() {
     let world = world_with(9);
-    let status = refused(&world, "Internal", TERMINAL);
+    let status = refused(&world, "MemoryTooSmall", TERMINAL);
     let message = status.text("/message").unwrap();
     assert!(message.contains(r#"step "fetch_bundle""#) && message.contains("MiB more"), "{message}");
     let size = fs::metadata(world.path("deployment/service_key_shares.json.age")).unwrap().len();

@@ -20,6 +20,9 @@ use vsock::Peer;
 
 pub use error::BackendError;
 
+pub(crate) use console::Console;
+pub(crate) use program::die_with_this_process;
+
 use crate::config::{self, Config};
 
 /// A way to launch enclaves.

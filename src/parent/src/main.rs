@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use attestation::Measurements;
 use clap::{Args, Parser, Subcommand};
-use parent::{backend, config::Config, exit};
+use parent::{JournalConfig, backend, config::Config, exit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Launches the signing enclave, verifies it, and bridges clients to it.
@@ -44,12 +44,24 @@ enum Command {
     CheckImage(ConfigFile),
     /// Check the configuration, and that the files it names are there.
     Check(ConfigFile),
+    /// Send this machine's journal to CloudWatch Logs until SIGTERM or SIGINT, or until it fails.
+    ///
+    /// docs/journal.example.toml shows every key of the configuration.
+    #[command(after_help = EXIT_CODES)]
+    ShipJournal(JournalFile),
 }
 
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration.
     #[arg(long, value_name = "parent.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct JournalFile {
+    /// The configuration.
+    #[arg(long, value_name = "journal.toml")]
     config: PathBuf,
 }
 
@@ -74,6 +86,7 @@ async fn main() -> ExitCode {
         Command::Measure(file) => measure(&file),
         Command::CheckImage(file) => check_image(&file),
         Command::Check(file) => check(&file),
+        Command::ShipJournal(file) => Box::pin(ship_journal(&file)).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("parent: {error:#}");
@@ -93,6 +106,11 @@ async fn run(file: &ConfigFile) -> Result<ExitCode> {
     };
     let outcome = Box::pin(parent::run(config, backend, stop)).await?;
     Ok(outcome.exit_code().into())
+}
+
+async fn ship_journal(file: &JournalFile) -> Result<ExitCode> {
+    parent::ship_journal(JournalConfig::load(&file.config)?).await?;
+    Ok(exit::STOPPED.into())
 }
 
 fn measure(file: &ConfigFile) -> Result<ExitCode> {

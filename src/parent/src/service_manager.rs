@@ -40,7 +40,8 @@ pub(crate) fn takes(duration: Duration) {
     tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(micros).unwrap_or(u32::MAX))]);
 }
 
-fn tell(message: &[NotifyState<'_>]) {
+/// Sends a message, if there is a service manager.
+pub(crate) fn tell(message: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(message) {
         tracing::warn!(%error, "cannot notify the service manager");
     }

@@ -15,14 +15,14 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// Reads what a program, or a machine, prints, line by line, and keeps the last lines to explain an early end.
 #[derive(Debug)]
-pub(super) struct Console {
+pub(crate) struct Console {
     last: Arc<Mutex<VecDeque<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Console {
     /// Hands each line to `sink`, redacted; the last `keep` that are not empty are kept.
-    pub(super) fn read(
+    pub(crate) fn read(
         output: impl AsyncBufRead + Unpin + Send + 'static,
         keep: usize,
         sink: impl FnMut(&str) + Send + 'static,
@@ -33,7 +33,7 @@ impl Console {
     }
 
     /// The last lines, once what prints them has ended; empty if there was none.
-    pub(super) async fn last_lines(&mut self) -> String {
+    pub(crate) async fn last_lines(&mut self) -> String {
         if !self.task.is_finished() {
             // Bounded, because a grandchild may hold the pipe open for longer.
             let _ = timeout(Duration::from_millis(200), &mut self.task).await;

@@ -190,7 +190,7 @@ fn logged(role: Role, output: impl tokio::io::AsyncBufRead + Unpin + Send + 'sta
 /// The signal comes when the *thread* that started the child ends: launch from the runtime's main task, not from a
 /// blocking thread.
 #[allow(unsafe_code, reason = "PR_SET_PDEATHSIG can only be set by the child, between fork and exec")]
-fn die_with_this_process(command: &mut Command) {
+pub(crate) fn die_with_this_process(command: &mut Command) {
     let parent = nix::unistd::getpid();
     let in_child = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;

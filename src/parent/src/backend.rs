@@ -59,6 +59,10 @@ pub trait Staged: Send {
     /// Where the host listens for this enclave.
     fn peer(&self) -> Peer;
 
+    /// The context id that the enclave dials from, and nobody else should. `None`: the host listens at Unix sockets, in a
+    /// private directory.
+    fn caller(&self) -> Option<u32>;
+
     /// Starts the enclave; the listeners are bound by then. Cancelling it ends what was started.
     ///
     /// Call it on the runtime's main task: the enclave dies with the thread that started it.

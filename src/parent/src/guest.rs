@@ -5,15 +5,16 @@ use api::{
     ports,
 };
 use tokio::time::{sleep, timeout};
-use vsock::{Bridge, Listener, Peer};
+use vsock::{Bridge, Peer};
 
 use crate::{
     Failed, Reason,
-    backend::{BackendError, Launched, Staged, process::LOCAL},
+    backend::{BackendError, Launched, Staged},
     bridges,
     config::Config,
     control::{Control, Event, Offer, Requests},
     heartbeat::Heartbeat,
+    host::Host,
 };
 
 /// How long to wait for the rest of a story: the failure message after an exit, the exit after the stream's end.
@@ -31,7 +32,7 @@ pub(crate) struct Guest {
     kms: Bridge,
     /// Set when the stream from the enclave has ended: how.
     detached: Option<String>,
-    host: Peer,
+    host: Host,
     config: Arc<Config>,
 }
 
@@ -51,9 +52,9 @@ impl Guest {
         staged: Box<dyn Staged>,
         offer: Offer,
     ) -> Result<Self, Failed> {
-        let host = staged.peer();
-        let heartbeat = Heartbeat::start(listen(&host, ports::HEARTBEAT).await?);
-        let control = Control::start(listen(&host, ports::CONTROL).await?, offer);
+        let host = Host::of(&*staged);
+        let heartbeat = Heartbeat::start(host.listen(ports::HEARTBEAT).await?);
+        let control = Control::start(host.listen(ports::CONTROL).await?, offer);
         let kms = bridges::kms(&config, &host).await?;
         let failed = |error: BackendError| Failed::new(error.reason(), error);
         let launched = staged.launch().await.map_err(failed)?;
@@ -155,23 +156,6 @@ fn silent() -> Failed {
     Failed::new(Reason::LaunchFailed, message)
 }
 
-async fn listen(host: &Peer, port: u32) -> Result<Listener, Failed> {
-    Listener::bind(&host.port(port)).await.map_err(|error| unavailable(host, &error))
-}
-
-fn unavailable(host: &Peer, error: &io::Error) -> Failed {
-    let remedy = match (host, error.kind()) {
-        (Peer::Vsock { .. }, io::ErrorKind::AddrInUse) => "; another parent may be running on this machine",
-        // The kinds that the system uses for a context id, or a family of sockets, that it lacks have no stable names.
-        (&Peer::Vsock { cid: LOCAL }, _) => {
-            "; vsock has to be there with its loopback: `modprobe vsock_loopback`"
-        }
-        (Peer::Vsock { .. }, _) => "; vsock has to be there: `modprobe nitro_enclaves`",
-        _ => "",
-    };
-    Failed::new(Reason::SocketUnavailable, format!("{error}{remedy}"))
-}
-
 /// The enclave has ended; the reason it gave may still be on its way.
 async fn last_words(control: &mut Control, exit: String) -> Failed {
     let failure = async {
@@ -194,38 +178,4 @@ fn reported(failure: Failure) -> Failed {
     let (reason, why) = (failed.reason.name(), &failed.message);
     tracing::error!(reason, why, details = ?failed.details, "the enclave reported a failure");
     failed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vsock_port_that_cannot_be_had_is_named_with_its_remedy() {
-        let vsock = Peer::Vsock { cid: LOCAL };
-        let any = vsock.any();
-        let unix = Peer::Unix { path: "vm.vsock".into() };
-        for (host, kind, remedy) in [
-            (&vsock, io::ErrorKind::AddrNotAvailable, "modprobe vsock_loopback"),
-            (&vsock, io::ErrorKind::AddrInUse, "another parent"),
-            (&any, io::ErrorKind::AddrInUse, "another parent"),
-            (&any, io::ErrorKind::AddrNotAvailable, "modprobe nitro_enclaves"),
-            (&unix, io::ErrorKind::AddrInUse, "port 9000"),
-        ] {
-            let failed = unavailable(host, &io::Error::new(kind, "cannot listen at port 9000"));
-            assert_eq!(failed.reason, Reason::SocketUnavailable);
-            assert!(failed.message.starts_with("cannot listen at port 9000"), "{failed}");
-            assert!(failed.message.contains(remedy), "{failed}");
-        }
-    }
-
-    /// On a machine that has vsock with its loopback the port is had; on any other the failure says what is missing.
-    #[tokio::test]
-    async fn the_systems_own_refusal_is_one_of_them() {
-        // No port of this system.
-        if let Err(failed) = listen(&Peer::Vsock { cid: LOCAL }, 59_123).await {
-            assert!(failed.message.contains("vsock:1:59123"), "{failed}");
-            assert!(failed.message.contains("modprobe vsock_loopback"), "{failed}");
-        }
-    }
 }

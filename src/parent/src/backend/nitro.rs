@@ -4,7 +4,8 @@
 //! long as its descriptor is open, so it never outlives this process. It never runs in debug mode: there is no key for
 //! it, and a PCR0 of zeros cannot be pinned.
 //!
-//! The enclave dials the parent instance at context id 3, whatever the instance's own is; the listeners are at every id.
+//! The enclave dials the parent instance at context id 3, whatever the instance's own is; the listeners are at every id,
+//! and accept from the enclave's own only.
 
 mod driver;
 mod error;
@@ -121,20 +122,22 @@ struct Plan {
 }
 
 impl Plan {
-    /// Returns the running enclave and its context id. If a step fails, nothing is left of the enclave.
+    /// Returns the running enclave. If a step fails, nothing is left of the enclave.
     ///
     /// Processors come before memory: when they are not free yet, nothing has to be given back.
-    fn carry_out(&self) -> Result<(Box<dyn Slot>, u32), DriverError> {
+    fn carry_out(&self) -> Result<Box<dyn Slot>, DriverError> {
         let mut slot = self.tried(|| self.driver.create())?;
         for _ in 0..self.cpu_count {
             self.tried(|| slot.add_cpu())?;
         }
         // Once only: what a failed attempt has mapped stays mapped.
         slot.set_memory(&self.image, self.memory_mib as usize)?;
-        let cid = self.tried(|| slot.start(self.cid))?;
-        // It has its own if the driver chose another.
-        let cid = u32::try_from(cid).unwrap_or(self.cid);
-        Ok((slot, cid))
+        let actual = self.tried(|| slot.start(self.cid))?;
+        // Nobody would listen to it then.
+        if actual != u64::from(self.cid) {
+            return Err(DriverError::ContextId { expected: self.cid, actual });
+        }
+        Ok(slot)
     }
 
     fn tried<T>(&self, mut step: impl FnMut() -> Result<T, DriverError>) -> Result<T, DriverError> {
@@ -161,11 +164,15 @@ impl Staged for StagedEnclave {
         Peer::Vsock { cid: self.plan.cid }.any()
     }
 
+    fn caller(&self) -> Option<u32> {
+        Some(self.plan.cid)
+    }
+
     /// If this is cancelled, the enclave ends as soon as the step is done that the driver is at.
     async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
-        let Plan { cpu_count, memory_mib, .. } = self.plan;
+        let Plan { cid, cpu_count, memory_mib, .. } = self.plan;
         let launched = spawn_blocking(move || self.plan.carry_out()).await;
-        let (slot, cid) = launched.map_err(|error| DriverError::Cancelled(error.to_string()))??;
+        let slot = launched.map_err(|error| DriverError::Cancelled(error.to_string()))??;
         tracing::info!(cid, cpu_count, memory_mib, "the driver has started the enclave");
         Ok(Box::new(RunningEnclave { cid, slot: Some(slot) }))
     }

@@ -94,6 +94,10 @@ impl Staged for StagedProcesses {
         if self.programs.vsock { Peer::Vsock { cid: LOCAL } } else { self.directory.peer() }
     }
 
+    fn caller(&self) -> Option<u32> {
+        self.programs.vsock.then_some(LOCAL)
+    }
+
     async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
         let mut hypervisor = self.start_hypervisor()?;
         let measured = hypervisor.ready().await?;

@@ -146,6 +146,10 @@ impl Staged for StagedMachine {
         self.directory.peer()
     }
 
+    fn caller(&self) -> Option<u32> {
+        None
+    }
+
     async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
         let mut vsock_device = self.start_vsock_device()?;
         let mut nsm_device = self.start_nsm_device()?;

@@ -153,6 +153,10 @@ impl Staged for FakeBackend {
         Peer::Unix { path: self.socket.clone() }
     }
 
+    fn caller(&self) -> Option<u32> {
+        None
+    }
+
     async fn launch(self: Box<Self>) -> Result<Box<dyn Launched>, BackendError> {
         let measured = match self.script {
             Script::OtherImage => Measurements { pcr0: Pcr::measure(&[b"other"]), ..image() },

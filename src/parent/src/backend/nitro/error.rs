@@ -33,6 +33,16 @@ pub enum DriverError {
         /// The error number: one of the system's, or one above 255 of the driver's own.
         code: i32,
     },
+    /// The enclave was started under another context id than it was to have.
+    #[error(
+        "{DEVICE} gave the enclave the context id {actual} instead of {expected}; choose another `enclave.nitro.cid`"
+    )]
+    ContextId {
+        /// What was asked for.
+        expected: u32,
+        /// What it got.
+        actual: u64,
+    },
     /// The launch did not come to its end.
     #[error("the launch was given up: {0}")]
     Cancelled(String),

@@ -26,6 +26,8 @@ struct State {
     /// Error numbers of the next steps whose name starts so.
     failures: VecDeque<(&'static str, i32)>,
     image: Vec<u8>,
+    /// The context id of the enclave, if it is not the one that was asked for.
+    other_cid: Option<u64>,
     /// The other end of the enclave's descriptor.
     hypervisor: Option<UnixStream>,
 }
@@ -91,7 +93,7 @@ impl Slot for FakeSlot {
 
     fn start(&mut self, cid: u32) -> Result<u64, DriverError> {
         self.driver.step("start", format!("start {cid}"))?;
-        Ok(cid.into())
+        Ok(self.driver.state().other_cid.unwrap_or(cid.into()))
     }
 }
 
@@ -140,6 +142,7 @@ async fn an_enclave_gets_its_cores_whole_huge_pages_and_the_image_that_was_measu
     assert_eq!(staged.measurements(), image().measurements());
     assert_eq!(setting.backend.measure().unwrap(), image().measurements());
     assert_eq!(staged.peer().to_string(), "vsock:any");
+    assert_eq!(staged.caller(), Some(17));
     assert_eq!(setting.driver.asked(), [""; 0], "nothing is asked of the driver before the launch");
 
     fs::write(&setting.backend.enclave.image, "malice").unwrap();
@@ -203,6 +206,16 @@ async fn what_keeps_failing_is_given_up_and_the_enclave_closed() {
     assert_eq!(reason, Reason::LaunchFailed);
     assert!(message.contains("ne_cpus") && message.contains("`enclave.nitro.cpu_count`"), "{message}");
     assert_eq!(setting.driver.asked(), ["create", "cpu", "cpu", "cpu", "cpu", "closed"]);
+}
+
+#[tokio::test]
+async fn an_enclave_under_another_context_id_than_its_listeners_accept_from_is_closed() {
+    let setting = setting(Fake::default());
+    setting.driver.state().other_cid = Some(18);
+    let (reason, message) = setting.refused().await;
+    assert_eq!(reason, Reason::LaunchFailed);
+    assert!(message.contains("18 instead of 17") && message.contains("`enclave.nitro.cid`"), "{message}");
+    assert_eq!(setting.driver.asked().last().unwrap(), "closed");
 }
 
 #[tokio::test]

@@ -170,9 +170,12 @@ async fn the_enclave_is_met_in_its_directory_or_on_the_machines_own_context_id()
     let launched = setting.launch().await.unwrap();
     assert_eq!(launched.peer(), Peer::Unix { path: setting.path("vm.vsock") });
     drop(launched);
+    assert_eq!(setting.backend.stage().unwrap().caller(), None);
 
     setting.backend.programs.vsock = true;
-    assert_eq!(setting.backend.stage().unwrap().peer(), Peer::Vsock { cid: 1 });
+    let staged = setting.backend.stage().unwrap();
+    assert_eq!((staged.peer(), staged.caller()), (Peer::Vsock { cid: 1 }, Some(1)));
+    drop(staged);
     assert_eq!(setting.launch().await.unwrap().peer(), Peer::Vsock { cid: 1 });
 }
 

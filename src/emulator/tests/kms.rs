@@ -1,12 +1,13 @@
 //! `emulator kms` as a process: what it prints, writes and logs.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod process;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -16,6 +17,8 @@ use attestation::{
 };
 use kms::{Access, Credentials, Kms, RecipientKey};
 use serde_json::{Value, json};
+
+use process::{log_of, ready};
 
 const PARENT: &str = "arn:aws:iam::111122223333:role/parent";
 const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -34,22 +37,6 @@ fn command(directory: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
-}
-
-fn ready(child: &mut Child) -> Value {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap()
-}
-
-/// Ends the process and gives the lines it logged.
-fn log_of(mut child: Child) -> (String, Vec<Value>) {
-    child.kill().unwrap();
-    let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    child.wait().unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (text, lines)
 }
 
 fn client(ready: &Value) -> Kms {
@@ -93,7 +80,7 @@ async fn every_request_is_logged_with_its_measurements_and_no_secret() {
     let decrypted = client.sdk().decrypt().ciphertext_blob(ciphertext.into()).send().await.unwrap();
     assert_eq!(decrypted.plaintext.unwrap().into_inner(), PLAINTEXT);
 
-    let (text, lines) = log_of(child);
+    let (text, lines) = log_of(&mut child);
     let requests: Vec<_> = lines.iter().filter(|line| line["message"] == "request").collect();
     let summary: Vec<_> = requests.iter().map(|line| (&line["operation"], &line["outcome"])).collect();
     let expected = [
@@ -123,11 +110,7 @@ fn base64(bytes: &[u8]) -> String {
 #[test]
 fn options_that_cannot_work_are_refused_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
-    let failure = |arguments: &[&str]| {
-        let output = command(directory.path()).args(arguments).output().unwrap();
-        assert!(!output.status.success() && output.stdout.is_empty());
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let failure = |arguments: &[&str]| process::failure(command(directory.path()).args(arguments));
     assert!(failure(&[]).contains("root.pem"), "{}", failure(&[]));
     fs::write(directory.path().join("root.pem"), TestAuthority::generate().unwrap().root_pem()).unwrap();
     let account = failure(&["--account", "1"]);
@@ -204,11 +187,7 @@ fn an_authority_that_cannot_serve_is_refused_with_a_remedy() {
     fs::write(directory.path().join("root.pem"), TestAuthority::generate().unwrap().root_pem()).unwrap();
     let (one, other) = (directory.path().join("one"), directory.path().join("other"));
     assert!(kms_authority(&one).0 && kms_authority(&other).0);
-    let failure = || {
-        let output = command(directory.path()).arg("--authority-dir").arg(&one).output().unwrap();
-        assert!(!output.status.success() && output.stdout.is_empty());
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let failure = || process::failure(command(directory.path()).arg("--authority-dir").arg(&one));
 
     fs::copy(other.join("kms-ca.key"), one.join("kms-ca.key")).unwrap();
     let words = failure();

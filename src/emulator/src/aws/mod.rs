@@ -1,5 +1,6 @@
 //! What the stand-ins for AWS's services share: AWS JSON 1.1 over TLS, signed requests, errors.
 
+pub(crate) mod args;
 pub(crate) mod authority;
 pub(crate) mod error;
 pub(crate) mod fault;
@@ -9,15 +10,6 @@ pub(crate) mod service;
 pub(crate) mod sigv4;
 pub(crate) mod tls;
 pub(crate) mod uuid;
-
-use anyhow::ensure;
-
-/// Refuses what cannot be the number of an account.
-pub(crate) fn check_account(account: &str) -> anyhow::Result<()> {
-    let digits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-    ensure!(digits, "--account {account:?} is not 12 digits");
-    Ok(())
-}
 
 /// The region in a host name that is `service.REGION.amazonaws.com`.
 pub(crate) fn region_of<'a>(service: &str, host: &'a str) -> Option<&'a str> {

@@ -144,7 +144,7 @@ impl<S: Service> Shared<S> {
         let body = body.map_err(|error| ServiceError::serialization(error.to_string()))?.to_bytes();
         let caller = self.verifier.verify(head, &body, SystemTime::now())?;
         *principal = Some(&caller.arn);
-        self.service.answer(operation, &body, &mut Call { principal: &caller.arn, notes }).await
+        self.service.answer(&mut Call { operation, body: &body, principal: &caller.arn, notes }).await
     }
 }
 

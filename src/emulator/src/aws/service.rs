@@ -13,11 +13,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// What is learned about a request on the way, for the log.
     type Notes: Default + Send;
 
-    /// `operation` is the name alone, without the prefix.
     fn answer(
         &self,
-        operation: &str,
-        body: &[u8],
         call: &mut Call<'_, Self::Notes>,
     ) -> impl Future<Output = Result<Answer, ServiceError>> + Send;
 
@@ -27,6 +24,9 @@ pub(crate) trait Service: Send + Sync + 'static {
 
 /// One request by a known principal.
 pub(crate) struct Call<'a, Notes> {
+    /// The name alone, without the prefix.
+    pub(crate) operation: &'a str,
+    pub(crate) body: &'a [u8],
     pub(crate) principal: &'a str,
     pub(crate) notes: &'a mut Notes,
 }

@@ -62,6 +62,33 @@ impl fmt::Debug for Principal {
     }
 }
 
+/// What has to come with an access key, and with no other.
+#[derive(Clone)]
+pub(crate) struct SessionToken {
+    access_key_id: String,
+    token: Zeroizing<String>,
+}
+
+impl FromStr for SessionToken {
+    type Err = String;
+
+    /// `ACCESS_KEY_ID:TOKEN`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((id, token)) if !id.is_empty() && !token.is_empty() => {
+                Ok(Self { access_key_id: id.to_owned(), token: token.to_owned().into() })
+            }
+            _ => Err("a session token is written ACCESS_KEY_ID:TOKEN".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionToken").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
 /// Knows all access keys, and what requests have to be signed for.
 pub(crate) struct Verifier {
     /// The service's name in signatures.
@@ -69,6 +96,8 @@ pub(crate) struct Verifier {
     /// Without one, a request may be signed for any region.
     pub(crate) region: Option<String>,
     pub(crate) principals: Vec<Principal>,
+    /// Keys that none of them is for are long-term ones.
+    pub(crate) session_tokens: Vec<SessionToken>,
 }
 
 /// What the `Authorization` header says.
@@ -106,14 +135,17 @@ impl Verifier {
         Ok(principal)
     }
 
-    /// Keys here are long-term ones: a session token makes credentials that do not exist.
+    /// A long-term key with a session token, and any other without its own, are credentials that do not exist.
     fn principal(
         &self,
         authorization: &Authorization<'_>,
         headers: &HeaderMap,
     ) -> Result<&Principal, ServiceError> {
         let found = self.principals.iter().find(|it| it.access_key_id == authorization.access_key_id);
-        found.filter(|_| !headers.contains_key(TOKEN_HEADER)).ok_or_else(ServiceError::unrecognized_client)
+        let expected = self.session_tokens.iter().find(|it| it.access_key_id == authorization.access_key_id);
+        let expected = expected.map(|it| it.token.as_bytes());
+        let actual = headers.get(TOKEN_HEADER).map(http::HeaderValue::as_bytes);
+        found.filter(|_| actual == expected).ok_or_else(ServiceError::unrecognized_client)
     }
 
     fn check_scope(&self, authorization: &Authorization<'_>, date: &str) -> Result<(), ServiceError> {

@@ -14,19 +14,16 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use attestation::TrustRoot;
 
 use crate::aws::{
-    authority::Authority,
-    check_account,
+    args::{Identity, ServiceArgs},
     fault::FaultFile,
     region_of,
     server::Server,
-    sigv4::{Principal, Verifier},
-    tls::Tls,
 };
 use keys::KeyStore;
 use operations::Service;
@@ -34,30 +31,20 @@ use operations::Service;
 /// Options of `emulator kms`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// Name that clients call it by; its certificate is for this name.
     #[arg(long, default_value = "kms.us-east-1.amazonaws.com")]
     host: String,
     /// Region that requests have to be signed for [default: the region in --host]
     #[arg(long)]
     region: Option<String>,
-    /// Account that owns the keys: 12 digits.
-    #[arg(long, default_value = "111122223333")]
-    account: String,
     /// Directory to write kms-ca.pem to, the certificate authority to trust.
     #[arg(long)]
     state_dir: PathBuf,
-    /// Directory with that authority, kms-ca.pem and kms-ca.key; made if it is not there [default: one for this run]
-    #[arg(long)]
-    authority_dir: Option<PathBuf>,
     /// PEM file of the root that attestation documents have to be under.
     #[arg(long)]
     attestation_root: PathBuf,
-    /// A principal and its access key, as ARN:ACCESS_KEY_ID:SECRET_ACCESS_KEY; repeat for more.
-    #[arg(long = "principal", required = true)]
-    principals: Vec<Principal>,
     /// JSON file that says how to misbehave, read at each Decrypt with a recipient: {"mode": MODE, "delay_ms": N}. Modes:
     /// none, delay, hang, deny, internal-error, plaintext, truncate-cms, alter-cms, alter-cms-content,
     /// alter-cms-plaintext.
@@ -79,15 +66,13 @@ async fn start(args: Args) -> anyhow::Result<Server<Service>> {
     let region = args.region.as_deref().or_else(|| region_of("kms", &args.host)).with_context(|| {
         format!("--host {} is not kms.REGION.amazonaws.com; say --region, too", args.host)
     })?;
-    check_account(&args.account)?;
     let root = fs::read_to_string(&args.attestation_root)
         .with_context(|| format!("cannot read --attestation-root {}", args.attestation_root.display()))?;
     let root = TrustRoot::from_pem(&root)
         .with_context(|| format!("--attestation-root {}", args.attestation_root.display()))?;
-    let keys = KeyStore::new(region.to_owned(), args.account);
-    let verifier = Verifier { service: "kms", region: Some(region.to_owned()), principals: args.principals };
+    let keys = KeyStore::new(region.to_owned(), args.service.account.clone());
     let service = Service::new(keys, root, FaultFile(args.fault_file), args.refused_document);
-    let authority = Authority::open(authority::KIND, args.authority_dir.as_deref());
-    let tls = Tls::generate(&[args.host], authority.context("the authority of KMS's TLS")?)?;
-    Server::bind(args.listen, tls, service, verifier).await
+    let region = Some(region.to_owned());
+    let identity = Identity { name: "kms", region, hosts: &[args.host], authority: authority::KIND };
+    args.service.bind(identity, service).await
 }

@@ -79,12 +79,8 @@ impl service::Service for Service {
     const MAX_BODY: usize = 1024 * 1024;
     type Notes = CallLog;
 
-    async fn answer(
-        &self,
-        operation: &str,
-        body: &[u8],
-        call: &mut Call<'_>,
-    ) -> Result<Answer, ServiceError> {
+    async fn answer(&self, call: &mut Call<'_>) -> Result<Answer, ServiceError> {
+        let (operation, body) = (call.operation, call.body);
         let members = match operation {
             "Decrypt" => return self.decrypt(body, call).await,
             "Encrypt" => self.encrypt(body, call)?,

@@ -26,11 +26,10 @@ pub(crate) struct Fault {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
-    /// Does as it should.
+    /// Does as it should, if late.
     #[default]
+    #[serde(alias = "delay")]
     None,
-    /// Does as it should, `delay_ms` late.
-    Delay,
     /// Does nothing and never answers.
     Hang,
     /// Does as it should and never answers: the client cannot know.
@@ -113,7 +112,7 @@ mod tests {
         let (directory, faults) = faults();
         for (name, mode) in [
             ("none", Mode::None),
-            ("delay", Mode::Delay),
+            ("delay", Mode::None),
             ("hang", Mode::Hang),
             ("lose-answer", Mode::LoseAnswer),
             ("deny", Mode::Deny),

@@ -52,19 +52,15 @@ impl service::Service for Service {
     const MAX_BODY: usize = 8 * 1024 * 1024;
     type Notes = Notes;
 
-    async fn answer(
-        &self,
-        operation: &str,
-        body: &[u8],
-        call: &mut Call<'_>,
-    ) -> Result<Answer, ServiceError> {
+    async fn answer(&self, call: &mut Call<'_>) -> Result<Answer, ServiceError> {
+        let (operation, body) = (call.operation, call.body);
         let fault = self.faults.next(operation)?;
         if fault.mode != Mode::None {
             call.notes.fault = Some(format!("{:?}", fault.mode));
         }
         sleep(fault.delay()).await;
         match fault.mode {
-            Mode::None | Mode::Delay | Mode::LoseAnswer => {}
+            Mode::None | Mode::LoseAnswer => {}
             Mode::Hang => return Ok(Answer::Silence),
             Mode::Deny => return Err(self.denied(operation, "*", call)),
             Mode::Throttle => return Err(ServiceError::throttled()),

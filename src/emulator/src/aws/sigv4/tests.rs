@@ -13,7 +13,12 @@ fn now() -> SystemTime {
 
 fn verifier() -> Verifier {
     let principal = format!("arn:aws:iam::111122223333:role/parent:AKIDEXAMPLE:{SECRET}").parse().unwrap();
-    Verifier { service: "kms", region: Some("us-east-1".to_owned()), principals: vec![principal] }
+    Verifier {
+        service: "kms",
+        region: Some("us-east-1".to_owned()),
+        principals: vec![principal],
+        session_tokens: vec![],
+    }
 }
 
 /// What the signer of a request may get wrong.
@@ -210,4 +215,36 @@ fn a_principal_is_split_from_the_right_and_not_shown() {
     for text in ["", "arn", "KEY:secret", ":KEY:secret", "arn::secret", "arn:KEY:"] {
         assert!(text.parse::<Principal>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_short_lived_key_comes_with_its_token_and_with_no_other() {
+    let session_tokens = vec!["AKIDEXAMPLE:a/token+of=its:own".parse().unwrap()];
+    let verifier = Verifier { session_tokens, ..verifier() };
+    let verify = |token| {
+        let parts = Signer { token, ..Signer::default() }.sign(b"{}");
+        verifier.verify(&parts, b"{}", now()).map(|_| ()).map_err(|error| error.code)
+    };
+    assert_eq!(verify(Some("a/token+of=its:own")), Ok(()));
+    assert_eq!(verify(Some("another")), Err("UnrecognizedClientException"));
+    assert_eq!(verify(None), Err("UnrecognizedClientException"));
+}
+
+#[test]
+fn a_session_token_is_not_shown() {
+    let token: SessionToken = "KEY:t:ok/en".parse().unwrap();
+    assert!(format!("{token:?}").contains("KEY") && !format!("{token:?}").contains("ok/en"));
+    for text in ["", "KEY", "KEY:", ":token"] {
+        assert!(text.parse::<SessionToken>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn without_a_region_any_will_do_if_the_signature_is_for_it() {
+    let verifier = Verifier { region: None, ..verifier() };
+    let mut parts = Signer { region: "eu-central-1", ..Signer::default() }.sign(b"{}");
+    assert!(verifier.verify(&parts, b"{}", now()).is_ok());
+    let other = authorization(&parts).replace("/eu-central-1/", "/us-east-1/");
+    set(&mut parts, "authorization", &other);
+    assert_eq!(verifier.verify(&parts, b"{}", now()).unwrap_err().code, "InvalidSignatureException");
 }

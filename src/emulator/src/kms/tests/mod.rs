@@ -43,18 +43,22 @@ impl World {
         fs::write(&root, authority.root_pem()).unwrap();
         let fault_file = directory.path().join("fault.json");
         fs::write(&fault_file, r#"{"mode":"none"}"#).unwrap();
-        let args = Args {
+        let service = ServiceArgs {
             listen: "127.0.0.1:0".parse().unwrap(),
-            host: format!("kms.{REGION}.amazonaws.com"),
-            region: None,
             account: "111122223333".to_owned(),
-            state_dir: PathBuf::new(),
             authority_dir: None,
-            attestation_root: root,
             principals: vec![
                 format!("{ADMIN}:AKIAADMIN:admin-secret").parse().unwrap(),
                 format!("{PARENT}:AKIAPARENT:parent-secret").parse().unwrap(),
             ],
+            session_tokens: vec![],
+        };
+        let args = Args {
+            service,
+            host: format!("kms.{REGION}.amazonaws.com"),
+            region: None,
+            state_dir: PathBuf::new(),
+            attestation_root: root,
             fault_file: Some(fault_file),
             refused_document: Some(directory.path().join("refused.cose")),
         };

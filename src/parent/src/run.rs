@@ -72,6 +72,7 @@ pub async fn run(
     let (guest, expected) = match launched {
         Ok(launched) => launched,
         Err(failed) => {
+            tracing::error!(reason = failed.reason.name(), why = failed.message, "failed");
             status.fail(&failed);
             return Ok(Outcome::Failed(failed));
         }

@@ -1,5 +1,5 @@
-# Checks of the module: that docs/module-options.md is current, that bad configurations are refused with words that help, that
-# the daemon accepts what the module writes, and that cores and memory are set apart as said.
+# Checks of the module: that docs/module-options.md and the units rendered from it are current, that bad configurations are
+# refused with words that help, that the daemon accepts what the module writes, and that cores and memory are set apart as said.
 {
   pkgs,
   # Package with the program `parent`.
@@ -136,6 +136,8 @@ in
         )}
         touch $out
       '';
+
+  module-units = (import ./module-units.nix { inherit pkgs; }).check;
 
   module-reserve = pkgs.runCommand "module-reserve" { } ''
     bash ${./module/reserve-test.sh} ${./module/reserve.sh}

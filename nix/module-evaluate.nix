@@ -29,7 +29,16 @@ lib.evalModules {
         };
         networking.firewall.allowedTCPPorts = list;
         services.udev.extraRules = anything;
-        systemd.services = anything;
+        systemd.services = lib.mkOption {
+          type = lib.types.attrsOf (
+            lib.types.submodule {
+              freeformType = lib.types.attrsOf lib.types.anything;
+              # Several files order one unit.
+              options = lib.genAttrs [ "after" "requires" "wantedBy" "wants" ] (_: list);
+            }
+          );
+          default = { };
+        };
         users = anything;
       };
     }

@@ -34,6 +34,7 @@ in
   packages = {
     ami = import ./ami.nix { parent = configuration; };
     module-options = import ./module-options.nix { inherit pkgs; };
+    module-units = (import ./module-units.nix { inherit pkgs; }).files;
   };
 
   checks =

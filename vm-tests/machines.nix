@@ -47,54 +47,13 @@ in
     };
 
     nodes.parent =
-      { config, lib, ... }:
-      let
-        parent = config.services.nitro-sign.parent;
-        # Written by `provision parent`.
-        made = "/var/lib/nitro-sign";
-        file = name: "${made}/${name}";
-      in
+      { config, ... }:
       {
-        imports = [ module ];
-
-        services.nitro-sign.parent = {
-          enable = true;
-          enclave = {
-            backend = lib.mkDefault "process";
-            attestationRoot = file "authority/root.pem";
-            # Known when the test runs, like all that is made there.
-            pcr0 = lib.concatStrings (lib.replicate 96 "f");
-            process = {
-              enclave = "${packages.development}/bin/enclave";
-              signService = "${packages.development}/bin/sign-service";
-              config = file "enclave.toml";
-              hypervisor = [
-                "${packages.development}/bin/emulator"
-                "nsm"
-                "--authority-dir"
-                (file "authority")
-              ];
-              vsock = true;
-            };
-          };
-          ciphertexts.identity = file "age-identity.kms";
-          ciphertexts.bundle = file "service_key_shares.json.age";
-          bundle.epoch = 1;
-          bundle.sha256 = lib.concatStrings (lib.replicate 64 "0");
-          kms = {
-            region = "eu-central-1";
-            keyId = "made-by-the-test";
-            upstream = "aws:4433";
-            credentialsFile = file "credentials.json";
-          };
-        };
-
-        # What the module writes is the template for what runs.
-        environment.etc."nitro-sign/parent.toml".source = parent.configFile;
-        systemd.services.nitro-sign-parent = {
-          wantedBy = lib.mkForce [ ];
-          serviceConfig.ExecStart = lib.mkForce "${lib.getExe' parent.package "parent"} run --config ${file "parent.toml"}";
-        };
+        imports = [
+          module
+          (import ./parent.nix { programs = "${packages.development}/bin"; })
+        ];
+        environment.etc."nitro-sign/parent.toml".source = config.services.nitro-sign.parent.configFile;
       };
   };
 }

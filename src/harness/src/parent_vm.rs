@@ -1,7 +1,9 @@
 //! A machine in QEMU that plays the parent instance: its kernel has vsock with the loopback, its root file system is this
-//! machine's, read only, and its first program ([`init`]) runs the demo and ends it.
+//! machine's, read only, and its first program ([`init`]) runs the demo and ends it, or makes way for systemd, which runs one
+//! of the stories in `vm-tests/`.
 
 pub mod init;
+mod story;
 
 use std::{
     fs,
@@ -26,6 +28,11 @@ const OPTIONS: &str = "options.json";
 const EXIT_STATUS: &str = "exit-status";
 /// What the machine mounts anew: nothing below is the host's.
 const HIDDEN: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// The same where systemd is the first program.
+const HIDDEN_FROM_STORIES: [&str; 5] = ["/run", "/tmp", "/var/lib", "/var/log", "/var/tmp"];
+/// A story's name, and the directory it is in: further variables, if the machine is to play one.
+const STORY_VARIABLE: &str = "PARENT_VM_STORY";
+const STORIES_VARIABLE: &str = "PARENT_VM_STORIES";
 /// For the whole run.
 const TIMEOUT: Duration = Duration::from_mins(15);
 /// The longest command line that the kernel reads whole, bytes (COMMAND_LINE_SIZE of x86, with its end), less what QEMU
@@ -57,22 +64,40 @@ impl ParentVm {
     /// Boots the machine, runs the demo in it with these options, and returns what it ended with. What the machine prints
     /// goes to `console`; the report and the demo's exit status, to the directory `out`.
     pub fn run(&self, out: &Path, options: &[String], console: Stdio) -> Result<u8> {
-        fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-        let out = out.canonicalize()?;
-        let status = out.join(EXIT_STATUS);
-        for stale in [&status, &out.join("report.json")] {
-            let _ = fs::remove_file(stale);
-        }
+        let out = emptied(out)?;
         fs::write(out.join(OPTIONS), serde_json::to_vec(options)?)?;
+        let words = [(OUT_VARIABLE, out.as_path())];
+        check_visible(&out, &HIDDEN)?;
+        self.boot(&out, "demo", &command_line(&words)?, console)
+    }
+
+    /// Boots the machine with systemd, plays the story `name` of the directory `stories` in it, and returns what its script
+    /// ended with. What the story and the machine say goes to `console`; the exit status, to the directory `out`.
+    pub fn play(&self, out: &Path, stories: &Path, name: &str, console: Stdio) -> Result<u8> {
+        let out = emptied(out)?;
+        let script = stories.join(name).with_extension("py");
+        ensure!(script.is_file(), "no story {}", script.display());
+        let stories = stories.canonicalize()?;
+        for path in [&out, &stories] {
+            check_visible(path, &HIDDEN)?;
+            check_visible(path, &HIDDEN_FROM_STORIES)?;
+        }
+        let words =
+            [(OUT_VARIABLE, out.as_path()), (STORIES_VARIABLE, &stories), (STORY_VARIABLE, Path::new(name))];
+        self.boot(&out, "story", &command_line(&words)?, console)
+    }
+
+    fn boot(&self, out: &Path, what: &str, command_line: &str, console: Stdio) -> Result<u8> {
         let machine = Command::new(&self.qemu)
-            .args(self.arguments(&out, &command_line(&out)?)?)
+            .args(self.arguments(out, command_line)?)
             .stdin(Stdio::null())
             .stdout(console)
             .spawn()
             .with_context(|| format!("cannot start {}", self.qemu.display()))?;
         let ended = Machine(machine).wait(TIMEOUT)?;
+        let status = out.join(EXIT_STATUS);
         let Ok(text) = fs::read_to_string(&status) else {
-            bail!("the machine ended ({ended}) before the demo did; its console says why");
+            bail!("the machine ended ({ended}) before the {what} did; its console says why");
         };
         text.trim().parse().with_context(|| format!("{} holds {text:?}", status.display()))
     }
@@ -105,27 +130,46 @@ fn escaped(path: &Path) -> Result<String> {
     Ok(text.replace(',', ",,"))
 }
 
-/// - `reboot=t`: a triple fault ends QEMU; with one processor and `-no-reboot` nothing else does.
-/// - `tsc=reliable tsc_early_khz=`: the guest's counter is the host's, and measured on a loaded host it would be wrong.
-/// - what the kernel does not know becomes the environment of [`init`].
-fn command_line(out: &Path) -> Result<String> {
-    let init = binary("parent-vm-init")?;
-    for path in [&*init, out] {
-        if let Some(hidden) = HIDDEN.iter().find(|hidden| path.starts_with(hidden)) {
+/// The directory for what comes out of the machine, without what an earlier one left.
+fn emptied(out: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let out = out.canonicalize()?;
+    for stale in [EXIT_STATUS, "report.json"] {
+        let _ = fs::remove_file(out.join(stale));
+    }
+    Ok(out)
+}
+
+fn check_visible(path: &Path, hidden: &[&str]) -> Result<()> {
+    match hidden.iter().find(|hidden| path.starts_with(hidden)) {
+        Some(hidden) => {
             bail!(
                 "{} is below {hidden}, of which the machine has its own; use another directory",
                 path.display()
-            );
+            )
         }
+        None => Ok(()),
     }
+}
+
+/// - `reboot=t`: a triple fault ends QEMU; with one processor and `-no-reboot` nothing else does.
+/// - `tsc=reliable tsc_early_khz=`: the guest's counter is the host's, and measured on a loaded host it would be wrong.
+/// - what the kernel does not know becomes the environment of [`init`].
+fn command_line(variables: &[(&str, &Path)]) -> Result<String> {
+    let init = binary("parent-vm-init")?;
+    check_visible(&init, &HIDDEN)?;
     let clock = parent::backend::qemu::host_tsc_khz()
         .map(|khz| format!("tsc=reliable tsc_early_khz={khz} "))
         .unwrap_or_default();
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| Ok(format!("{name}={}", word(value)?)))
+        .collect::<Result<_>>()?;
     let line = format!(
         "console=ttyS0 quiet acpi=off reboot=t panic=-1 {clock}random.trust_cpu=on root={ROOT} rootfstype=9p ro \
-         rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose init={} {OUT_VARIABLE}={}",
+         rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose init={} {}",
         word(&init)?,
-        word(out)?
+        variables.join(" ")
     );
     ensure!(
         line.len() <= MAX_COMMAND_LINE,

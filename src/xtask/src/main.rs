@@ -11,6 +11,7 @@ mod parent_vm;
 mod programs;
 mod qemu;
 mod steps;
+mod stories;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ cargo xtask COMMAND
   vm --parent [--seed N] [--accounts N]
            The same as the demo, inside a machine in QEMU that plays the parent instance: the enclave's processes and
            the parent meet on vsock (CID 1). The report goes to target/vm-parent.
+  vm --stories [NAME…]
+           The scenarios of vm-tests, each in a machine in QEMU with systemd, the parent's unit and nothing else.
   vm --nitro-enclave [--qemu PATH]
            QEMU's own emulation of Nitro Enclaves boots the same image: its PCRs have to be ours, and the document that
            it gives, which nobody signed, has to be refused.
@@ -80,6 +83,7 @@ fn run() -> Result<()> {
     match (command, rest) {
         ("demo", options) => steps::demo(options),
         ("vm", [option, options @ ..]) if option == "--parent" => parent_vm::run(options),
+        ("vm", [option, names @ ..]) if option == "--stories" => stories::run(names),
         ("vm", [option, options @ ..]) if option == "--nitro-enclave" => on_demand::nitro_enclave(options),
         ("vm", options) => steps::vm(options),
         ("test", []) => steps::test(None),

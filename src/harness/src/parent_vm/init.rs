@@ -17,7 +17,7 @@ use nix::{
     unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, sethostname, sync},
 };
 
-use super::{EXIT_STATUS, OPTIONS, OUT, OUT_VARIABLE};
+use super::{EXIT_STATUS, OPTIONS, OUT, OUT_VARIABLE, STORY_VARIABLE, story};
 use crate::{netlink, program::binary};
 
 const CONSOLE: &str = "/dev/ttyS0";
@@ -25,7 +25,8 @@ const MEMORY: &str = "/dev/shm";
 /// What an exit status is when the demo did not run.
 const FAILED: u8 = 125;
 
-/// Sets the machine up, runs the demo, writes down what it ended with, and ends the machine.
+/// Sets the machine up, runs the demo, writes down what it ended with, and ends the machine. Where a story is to be played,
+/// makes way for systemd instead.
 ///
 /// Returns only if this is no such machine.
 pub fn run() -> Result<()> {
@@ -33,7 +34,11 @@ pub fn run() -> Result<()> {
     let out = out.filter(|_| getpid() == Pid::from_raw(1));
     let out =
         out.context("this is the first program of a machine; `cargo xtask vm --parent` makes it one")?;
-    let status = set_up(&out).and_then(|()| demo(&out)).unwrap_or_else(|error| {
+    let result = match std::env::var_os(STORY_VARIABLE) {
+        None => set_up(&out).and_then(|()| demo(&out)),
+        Some(_) => story::start(&out).map(|never| match never {}),
+    };
+    let status = result.unwrap_or_else(|error| {
         eprintln!("the machine's first program: {error:#}");
         FAILED
     });
@@ -49,24 +54,38 @@ pub fn run() -> Result<()> {
 
 fn set_up(out: &Path) -> Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at("proc", "proc", Path::new("/proc"), plain, "")?;
+    mount_processes()?;
     mount_at("sysfs", "sysfs", Path::new("/sys"), plain | MsFlags::MS_RDONLY, "")?;
-    mount_at("devtmpfs", "devtmpfs", Path::new("/dev"), MsFlags::MS_NOSUID, "")?;
+    mount_devices()?;
     fs::create_dir(MEMORY).with_context(|| format!("cannot make {MEMORY}"))?;
     mount_at("tmpfs", "tmpfs", Path::new(MEMORY), plain, "mode=1777")?;
-    mount_at(OUT, "9p", out, plain, "trans=virtio,version=9p2000.L,msize=262144")?;
+    mount_out(out)?;
     take_console()?;
     sethostname("parent").context("cannot set the host name")?;
     netlink::loopback_up().context("cannot bring the loopback interface up")
 }
 
-fn mount_at(what: &str, kind: &str, at: &Path, flags: MsFlags, options: &str) -> Result<()> {
+/// Without it `/proc` is the host's, and this process, QEMU.
+pub(super) fn mount_processes() -> Result<()> {
+    mount_at("proc", "proc", Path::new("/proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "")
+}
+
+pub(super) fn mount_devices() -> Result<()> {
+    mount_at("devtmpfs", "devtmpfs", Path::new("/dev"), MsFlags::MS_NOSUID, "")
+}
+
+pub(super) fn mount_out(at: &Path) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_at(OUT, "9p", at, flags, "trans=virtio,version=9p2000.L,msize=262144")
+}
+
+pub(super) fn mount_at(what: &str, kind: &str, at: &Path, flags: MsFlags, options: &str) -> Result<()> {
     mount(Some(what), at, Some(kind), flags, (!options.is_empty()).then_some(options))
         .with_context(|| format!("cannot mount {}", at.display()))
 }
 
 /// The kernel looked for a console in the host's `/dev`.
-fn take_console() -> Result<()> {
+pub(super) fn take_console() -> Result<()> {
     let console = File::options().read(true).write(true).open(CONSOLE)?;
     // Lines end as the programs end them.
     let mut settings = tcgetattr(&console)?;

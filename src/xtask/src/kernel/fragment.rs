@@ -1,3 +1,14 @@
+/// Fragments behind each other. Of two that say something of the same option, only the later one's line is left.
+pub(super) fn merged(fragments: &[String]) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for fragment in fragments {
+        let names: Vec<_> = fragment.lines().filter_map(setting).map(|(name, _)| name).collect();
+        kept.retain(|line| setting(line).is_none_or(|(name, _)| !names.contains(&name)));
+        kept.extend(fragment.lines());
+    }
+    kept.join("\n") + "\n"
+}
+
 /// The lines of a configuration fragment that a whole configuration does not follow, each with what is there instead.
 ///
 /// An option that is off may be left out of a configuration altogether: what it depends on is off.
@@ -39,6 +50,14 @@ CONFIG_SWAP=y
 # CONFIG_MODULES is not set
 CONFIG_DEFAULT_HOSTNAME=\"enclave\"
 ";
+
+    #[test]
+    fn a_later_fragment_has_the_last_word_on_an_option() {
+        let fragments =
+            ["# first\n# CONFIG_A is not set\nCONFIG_B=y\n", "CONFIG_A=y\n# CONFIG_B is not set\n"];
+        let merged = merged(&fragments.map(str::to_owned));
+        assert_eq!(merged, "# first\nCONFIG_A=y\n# CONFIG_B is not set\n");
+    }
 
     #[test]
     fn options_that_took_effect_are_not_reported() {

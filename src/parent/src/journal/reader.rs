@@ -38,8 +38,10 @@ impl Reader {
         let mut command = Command::new(&program);
         command
             .args(config.journalctl.iter().skip(1))
-            // `--all`: messages of any length. `--no-tail`: not the last ten entries only.
-            .args(["--follow", "--all", "--no-tail", "--output=json"])
+            // `--follow` alone shows this boot's entries, and the last words before a reboot would never leave: `--merge` is
+            // what undoes that in every version (systemd 252 does not let `--boot=all` do it). `--no-tail`: not the last ten
+            // entries only. `--all`: messages of any length.
+            .args(["--follow", "--merge", "--no-tail", "--all", "--output=json"])
             .arg(format!("--output-fields={}", FIELDS.join(",")))
             .args(cursor.map(|cursor| format!("--after-cursor={cursor}")))
             .args(config.units.iter().map(|unit| format!("--unit={unit}")))
@@ -120,8 +122,9 @@ mod tests {
         let mut reader = Reader::start(&config, Some("s=1;i=2")).unwrap();
         let expected = [
             "--follow",
-            "--all",
+            "--merge",
             "--no-tail",
+            "--all",
             "--output=json",
             "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_HOSTNAME,_SYSTEMD_UNIT",
             "--after-cursor=s=1;i=2",
@@ -130,7 +133,7 @@ mod tests {
         ];
         assert_eq!(lines(&mut reader).await, expected);
         let mut reader = Reader::start(&shell("printf '%s\\n' \"$@\"", &[]), None).unwrap();
-        assert_eq!(lines(&mut reader).await, expected[..5]);
+        assert_eq!(lines(&mut reader).await, expected[..6]);
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ const ROLE_KEY: &str = "ASIAROLE";
 const ROLE_TOKEN: &str = "role-token";
 pub(crate) const SECRET: &str = "shipper-secret";
 pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
-/// Nothing here takes longer on a loaded machine; four attempts at a request may take half a minute.
+/// Nothing here takes longer on a loaded machine; four attempts at a request take 25 s at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const WATCHDOG: Duration = Duration::from_secs(1);
 

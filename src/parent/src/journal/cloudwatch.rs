@@ -30,9 +30,9 @@ const ATTEMPTS: u32 = 4;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// Longest time for one attempt: a mebibyte at a megabit a second.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for a request, all attempts and the pauses between them. Twice as much is less than a service manager
-/// waits for the end by default (90 s): a batch that is on its way, and the last one.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+/// Longest time for a request, all attempts and the pauses between them. Three of them are less than a service manager
+/// waits for the end by default (90 s): a batch that is on its way, one that becomes full, and the last one.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The variable that names another instance metadata service, as AWS's tools have it.
 const METADATA_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";

@@ -35,6 +35,9 @@ in
       keyId = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
       assumeRole = "arn:aws:iam::111122223333:role/nitro-sign-kms";
     };
+
+    # The journal goes to CloudWatch Logs, into this group of the same region, which has to be there: docs/nix.md.
+    journal.group = "/nitro-sign/parent";
   };
 
   warnings = lib.optional (!lib.pathExists released) ''

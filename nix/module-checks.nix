@@ -1,5 +1,6 @@
 # Checks of the module: that docs/module-options.md and the units rendered from it are current, that bad configurations are
-# refused with words that help, that the daemon accepts what the module writes, and that cores and memory are set apart as said.
+# refused with words that help, that the programs accept what the module writes, that the journal's service is no part of the
+# parent's fate, and that cores and memory are set apart as said.
 {
   pkgs,
   # Package with the program `parent`.
@@ -14,6 +15,7 @@ let
     refused
     mistyped
     rendered
+    journals
     ;
 
   failures =
@@ -32,17 +34,22 @@ let
       [ ]
     else
       [ "${name}: expected one failure with \"${message}\", got ${builtins.toJSON found}" ];
-  configFile =
+  systemOf =
     module:
     (evaluate [
       good
       module
-    ]).config.services.nitro-sign.parent.configFile;
+    ]).config;
+  configFile = module: (systemOf module).services.nitro-sign.parent.configFile;
+  journalFile = module: (systemOf module).services.nitro-sign.parent.journal.configFile;
   accepted =
     module:
     (builtins.tryEval (
       builtins.deepSeq [
         (configFile module).drvPath
+        (lib.optional ((systemOf module).services.nitro-sign.parent.journal.group != null) (
+          (journalFile module).drvPath
+        ))
         (failures [
           good
           module
@@ -86,9 +93,29 @@ let
       ]
     ) "deployment: another key";
 
+  # --- the journal's service: only if asked for, and no part of the parent's fate ---
+  shipping = systemOf journals.least.module;
+  unit = "nitro-sign-journal";
+  linked = one: other: lib.hasInfix other (builtins.toJSON (removeAttrs one [ "serviceConfig" ]));
+  fromJournal =
+    lib.optional (
+      let
+        system = systemOf { };
+      in
+      system.systemd.services ? ${unit} || system.users.users ? ${unit}
+    ) "journal: shipped without a log group"
+    ++ lib.optional (
+      !(shipping.systemd.services ? ${unit} && shipping.users.users ? ${unit})
+    ) "journal: not shipped"
+    ++ lib.optional (linked shipping.systemd.services.nitro-sign-parent unit) "journal: the parent depends on it"
+    ++ lib.optional (linked shipping.systemd.services.${unit}
+      "nitro-sign-parent"
+    ) "journal: it depends on the parent";
+
   problems =
     lib.concatLists (lib.mapAttrsToList problemOf refused)
     ++ fromDeployment
+    ++ fromJournal
     ++ map (message: "the good configuration: ${message}") (failures [ good ])
     ++ lib.optional (!accepted { }) "the good configuration has a wrong type"
     ++ lib.mapAttrsToList (name: _: "${name}: no type refuses it") (
@@ -134,6 +161,43 @@ in
             parent check --config ${name}.toml
           '') configFiles
         )}
+        touch $out
+      '';
+
+  # Nothing of AWS is here: the configuration was accepted if the next thing that it finds is a cursor that is none.
+  module-journal =
+    let
+      files = lib.mapAttrs (name: one: pkgs.writeText "${name}.json" (builtins.toJSON one.file)) journals;
+    in
+    pkgs.runCommand "module-journal-is-accepted"
+      {
+        nativeBuildInputs = [
+          parent
+          pkgs.jq
+          pkgs.python3
+        ];
+      }
+      ''
+        mkdir state
+        echo "no cursor" > state/cursor
+        ship() {
+          sed "s|/var/lib/nitro-sign-journal|$PWD/state|" > journal.toml
+          code=0
+          parent ship-journal --config journal.toml 2> problem || code=$?
+          cat problem
+          [ $code = 78 ]
+        }
+        ${lib.concatLines (
+          lib.mapAttrsToList (name: one: ''
+            python3 -c 'import json, sys, tomllib; print(json.dumps(tomllib.load(sys.stdin.buffer)))' \
+              < ${journalFile one.module} | jq --sort-keys . | diff -u <(jq --sort-keys . ${files.${name}}) -
+            ship < ${journalFile one.module}
+            grep "cursor_file.*holds no journal cursor" problem
+          '') journals
+        )}
+        # And one that is not accepted.
+        { cat ${journalFile journals.least.module}; echo "retention = 90"; } | ship
+        grep "unknown field .retention." problem
         touch $out
       '';
 

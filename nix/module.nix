@@ -7,6 +7,7 @@
     ./module/credentials.nix
     ./module/resources.nix
     ./module/service.nix
+    ./module/journal.nix
     ./module/assertions.nix
   ];
 }

@@ -13,6 +13,10 @@
 }:
 let
   ssh = config.services.openssh.enable;
+  inherit (config.services.nitro-sign) parent;
+  shipsJournal = parent.enable && parent.journal.group != null;
+  # Users that get an answer of the instance metadata service.
+  metadataUsers = if shipsJournal then "{ 0, nitro-sign-journal }" else "0";
   # Stronger than the Amazon profile, weaker than lib.mkForce.
   here = lib.mkOverride 90;
 in
@@ -45,16 +49,22 @@ in
   };
 
   # --- instance metadata ---
-  # Version 2 only is a property of the image and of the instance: nix/ami.nix. In here: the role's credentials are for root.
+  # Version 2 only is a property of the image and of the instance: nix/ami.nix. In here: the role's credentials are for root,
+  # and for the one other user that needs them, the journal's. What the role may do is all that this user could do beyond its
+  # own work (docs/nix.md has the policy): logs:CreateLogStream and logs:PutLogEvents on one log group, and sts:AssumeRole on
+  # the role that the KMS key's policy names. With that role the key decrypts for an attested enclave with the pinned PCR0 and
+  # for nobody else.
   networking.nftables = {
     enable = true;
+    # Where the rules are checked nobody has this name.
+    preCheckRuleset = lib.mkIf shipsJournal "sed -i 's/nitro-sign-journal/nobody/' ruleset.conf";
     tables.instance-metadata = {
       family = "inet";
       content = ''
         chain output {
           type filter hook output priority filter; policy accept;
-          ip daddr 169.254.169.254 meta skuid != 0 reject
-          ip6 daddr fd00:ec2::254 meta skuid != 0 reject
+          ip daddr 169.254.169.254 meta skuid != ${metadataUsers} reject
+          ip6 daddr fd00:ec2::254 meta skuid != ${metadataUsers} reject
         }
       '';
     };

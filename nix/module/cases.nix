@@ -51,6 +51,20 @@ let
       ++ lib.splitString "." path
     ) (lib.mkForce value);
   cores = with' "enclave.nitro.cores";
+  journal = settings: {
+    services.nitro-sign.parent.journal = {
+      group = lib.mkDefault "/nitro-sign/parent";
+    }
+    // settings;
+  };
+  # The least that becomes of it.
+  shipped = {
+    region = "eu-central-1";
+    group = "/nitro-sign/parent";
+    units = [ ];
+    flush_ms = 2000;
+    cursor_file = "/var/lib/nitro-sign-journal/cursor";
+  };
   emulated.enclave.attestationRoot = "/build/authority/root.pem";
 in
 {
@@ -138,6 +152,14 @@ in
     "an unknown option" = with' "settings" { };
     "too many sessions" = with' "limits.maxSessions" 65537;
     "CID 3" = with' "enclave.nitro.cid" 3;
+    "a log group with a space" = journal { group = "nitro sign"; };
+    "a log group without a name" = journal { group = ""; };
+    "a log stream with a colon" = journal { stream = "i:1"; };
+    "a unit without a name" = journal { units = [ "" ]; };
+    "logs without TLS" = journal { endpoint = "http://logs.example.com"; };
+    "an endpoint with a path" = journal { endpoint = "https://logs.example.com/"; };
+    "a region with a dot" = journal { region = "eu-central-1.example"; };
+    "an entry that waits too long" = journal { flushMs = 60001; };
   };
 
   # --- configurations that the daemon has to accept ---
@@ -180,5 +202,48 @@ in
         extraCommandLine = "loglevel=7 a=b";
       };
     };
+  };
+
+  # --- journals that `parent ship-journal` has to accept: what is told of them, and the file that it becomes ---
+  journals = {
+    least = {
+      module = journal { };
+      file = shipped;
+    };
+    host-name = {
+      module = journal { endpoint = "https://vpce-1.logs.eu-central-1.vpce.amazonaws.com"; };
+      file = shipped // {
+        endpoint = "https://vpce-1.logs.eu-central-1.vpce.amazonaws.com";
+      };
+    };
+    everything =
+      let
+        settings = {
+          group = "A/b_c.d-e#1";
+          region = "eu-west-1";
+          stream = "signer 1";
+          units = [
+            "nitro-sign-parent.service"
+            "nitro-sign-resources.service"
+          ];
+          endpoint = "https://[fd00::1]:4434";
+        };
+      in
+      {
+        module = journal (
+          settings
+          // {
+            caFile = "/etc/nitro-sign/logs-ca.pem";
+            flushMs = 100;
+          }
+        );
+        file =
+          shipped
+          // settings
+          // {
+            ca_file = "/etc/nitro-sign/logs-ca.pem";
+            flush_ms = 100;
+          };
+      };
   };
 }

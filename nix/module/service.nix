@@ -34,7 +34,7 @@ in
       # A transient failure is tried again for as long as it takes.
       unitConfig.StartLimitIntervalSec = 0;
 
-      serviceConfig = {
+      serviceConfig = import ./hardening.nix // {
         # --- life ---
         # Ready is: verified and serving.
         Type = "notify";
@@ -60,53 +60,24 @@ in
         # status.json says why it ended.
         RuntimeDirectoryPreserve = true;
         LoadCredential = [ "kms:${cfg.kms.credentialsFile}" ];
-        UMask = "0077";
-        PrivateTmp = true;
-        ProtectHome = true;
-        ProtectProc = "invisible";
-        ProtectSystem = "strict";
 
         # --- rights ---
         User = "nitro-sign";
         Group = "nitro-sign";
         SupplementaryGroups = lib.mkIf (backend == "nitro") [ "ne" ];
-        AmbientCapabilities = "";
-        CapabilityBoundingSet = "";
-        NoNewPrivileges = true;
-        RestrictSUIDSGID = true;
 
         # --- devices ---
-        DevicePolicy = "closed";
         DeviceAllow = lib.mkIf (backend == "nitro") [ "/dev/nitro_enclaves rw" ];
         PrivateDevices = backend != "nitro";
 
         # --- kernel ---
-        KeyringMode = "private";
-        LimitCORE = 0;
-        LockPersonality = true;
         # QEMU translates the guest's code into its own memory.
         MemoryDenyWriteExecute = backend != "qemu";
-        PrivateIPC = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        RemoveIPC = true;
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
           "AF_INET6"
           "AF_VSOCK"
-        ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
         ];
       };
     };

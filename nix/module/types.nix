@@ -7,6 +7,10 @@ in
   pcr = matching "[0-9a-fA-F]{96}" "96 hexadecimal digits";
   sha256 = matching "[0-9a-fA-F]{64}" "64 hexadecimal digits";
   hostPort = matching "[^:]+:[0-9]+|\\[[0-9a-fA-F:]+]:[0-9]+" "host:port";
+  httpsEndpoint = matching "https://([a-zA-Z0-9.-]+|\\[[0-9a-fA-F:]+])(:[0-9]+)?" "https://host or https://host:port";
+  # CloudWatch Logs API reference, CreateLogGroup and CreateLogStream.
+  logGroup = matching "[a-zA-Z0-9_/.#-]{1,512}" "1 to 512 characters out of a-z A-Z 0-9 _ - / . #";
+  logStream = matching "[^:*]{1,512}" "1 to 512 characters without : and *";
   # A program and its arguments.
   invocation = lib.types.nonEmptyListOf lib.types.str // {
     description = "a program and its arguments";

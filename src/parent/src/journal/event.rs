@@ -9,10 +9,9 @@ use super::entry::{Entry, EntryError};
 pub(super) const MAX_MESSAGE: usize = (1 << 20) - EVENT_OVERHEAD;
 /// What an event counts for besides its message, bytes (the same page: "plus 26 bytes for each log event").
 pub(super) const EVENT_OVERHEAD: usize = 26;
-/// Longest text of an entry that is shipped whole, bytes; what programs write to their standard output journald cuts at
-/// 48 KiB (journald.conf(5), `LineMax=`). Less than CloudWatch takes, because the time that [`telemetry::redact`] needs
-/// grows with the square of the length: 0.3 s for this much, more than a minute for 1 MiB.
-const MAX_TEXT: usize = 64 << 10;
+/// Longest text of an entry that is shipped whole, bytes: what CloudWatch takes whatever is in it, see below. What programs
+/// write to their standard output journald cuts at 48 KiB (journald.conf(5), `LineMax=`).
+const MAX_TEXT: usize = 160 << 10;
 /// Longest name of a unit or host that is shipped, bytes: systemd's own are at most 255 (systemd.unit(5)), others are what
 /// a program calls itself.
 const MAX_NAME: usize = 256;

@@ -41,7 +41,7 @@ in
   };
 
   warnings = lib.optional (!lib.pathExists released) ''
-    release/pcrs.json is not there: nix/deployment.nix pins a PCR0 that no image has, and this system will start no enclave.
+    release/pcrs.json is not there: nix/deployment.nix pins a PCR0 that no image has, and this system is not built.
     Build the image (nix build .#eif) and write the PCR0 of result/pcrs.json there.
   '';
 }

@@ -1,10 +1,11 @@
 # Checks of the module: that docs/module-options.md and the units rendered from it are current, that bad configurations are
 # refused with words that help, that the programs accept what the module writes, that the journal's service is no part of the
-# parent's fate, and that cores and memory are set apart as said.
+# parent's fate, and that cores and memory are set apart as said. nix/module-image-checks.nix has those of the image.
 {
   pkgs,
-  # Package with the program `parent`.
+  # Packages with the programs `parent` and `eif`.
   parent,
+  eif-tool,
 }:
 let
   inherit (pkgs) lib;
@@ -200,6 +201,8 @@ in
         grep "unknown field .retention." problem
         touch $out
       '';
+
+  inherit (import ./module-image-checks.nix { inherit pkgs parent eif-tool; }) module-image;
 
   module-units = (import ./module-units.nix { inherit pkgs; }).check;
 

@@ -29,6 +29,7 @@ lib.evalModules {
         };
         networking.firewall.allowedTCPPorts = list;
         services.udev.extraRules = anything;
+        system.checks = list;
         systemd.services = lib.mkOption {
           type = lib.types.attrsOf (
             lib.types.submodule {

@@ -8,6 +8,7 @@
     ./module/resources.nix
     ./module/service.nix
     ./module/journal.nix
+    ./module/image-check.nix
     ./module/assertions.nix
   ];
 }

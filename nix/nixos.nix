@@ -40,7 +40,7 @@ in
   checks =
     import ./module-checks.nix {
       inherit pkgs;
-      inherit (packages) parent;
+      inherit (packages) eif-tool parent;
     }
     // pkgs.lib.mapAttrs' (name: pkgs.lib.nameValuePair "vm-${name}") (
       import ../vm-tests { inherit module packages pkgs; }

@@ -46,9 +46,11 @@ let
         };
         Install.WantedBy = service.wantedBy;
       };
-      places = lib.mapAttrs' (_: lib.id) {
-        program = lib.nameValuePair (plain "${package}/bin") "/usr/bin";
-        configuration = lib.nameValuePair (plain "${config.services.nitro-sign.parent.configFile}") "/etc/nitro-sign/parent.toml";
+      inherit (config.services.nitro-sign) parent;
+      places = {
+        "${plain "${package}"}/bin" = "/usr/bin";
+        ${plain "${parent.configFile}"} = "/etc/nitro-sign/parent.toml";
+        ${plain "${parent.journal.configFile}"} = "/etc/nitro-sign/journal.toml";
       };
       text = lib.generators.toINI { listsAsDuplicateKeys = true; } (
         lib.filterAttrs (_: section: section != { }) (
@@ -56,11 +58,13 @@ let
         )
       );
     in
-    lib.concatMapStrings (line: "# ${line}\n") (
-      comments ++ [ "Rendered from the NixOS module: see nix/module-units.nix." ]
-    )
-    + "\n"
-    + lib.replaceStrings (lib.attrNames places) (lib.attrValues places) (plain text);
+    pkgs.writeText "${name}.service" (
+      lib.concatMapStrings (line: "# ${line}\n") (
+        comments ++ [ "Rendered from the NixOS module: see nix/module-units.nix." ]
+      )
+      + "\n"
+      + lib.replaceStrings (lib.attrNames places) (lib.attrValues places) (plain text)
+    );
 
   anywhere = {
     services.nitro-sign.parent = {
@@ -77,6 +81,7 @@ let
       enclave.pcr0 = lib.concatStrings (lib.replicate 96 "f");
       kms.keyId = "key";
       kms.region = "eu-central-1";
+      journal.group = "/nitro-sign/parent";
     };
   };
   stories = [
@@ -84,8 +89,15 @@ let
     { services.nitro-sign.parent = { inherit package; }; }
   ];
 
+  ofStories = name: {
+    inherit name;
+    modules = stories;
+    comments = [ "A unit in the stories without NixOS." ];
+  };
+  written = (evaluate stories).config.services.nitro-sign.parent;
+
   rendered = {
-    "docs/nitro-sign-parent.service" = pkgs.writeText "nitro-sign-parent.service" (render {
+    "docs/nitro-sign-parent.service" = render {
       name = "nitro-sign-parent";
       modules = [ anywhere ];
       comments = [
@@ -94,14 +106,20 @@ let
         "  kms.credentials_file = \"/run/credentials/nitro-sign-parent.service/kms\" and runtime_dir = \"/run/nitro-sign\","
         "the credentials at /etc/nitro-sign/credentials.json, a system user nitro-sign, and a group ne that owns /dev/nitro_enclaves."
       ];
-    });
-    "vm-tests/plain/nitro-sign-parent.service" = pkgs.writeText "nitro-sign-parent.service" (render {
-      name = "nitro-sign-parent";
-      modules = stories;
-      comments = [ "The parent's unit in the stories without NixOS." ];
-    });
+    };
+    "docs/nitro-sign-journal.service" = render {
+      name = "nitro-sign-journal";
+      modules = [ anywhere ];
+      comments = [
+        "For distributions without Nix, as nitro-sign-parent.service is. Needs the program at /usr/bin/parent,"
+        "/etc/nitro-sign/journal.toml (docs/journal.example.toml), and a system user nitro-sign-journal."
+      ];
+    };
+    "vm-tests/plain/nitro-sign-parent.service" = render (ofStories "nitro-sign-parent");
+    "vm-tests/plain/nitro-sign-journal.service" = render (ofStories "nitro-sign-journal");
     # The template of what `provision parent` writes.
-    "vm-tests/plain/parent.toml" = (evaluate stories).config.services.nitro-sign.parent.configFile;
+    "vm-tests/plain/parent.toml" = written.configFile;
+    "vm-tests/plain/journal.toml" = written.journal.configFile;
   };
 in
 {

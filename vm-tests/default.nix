@@ -25,6 +25,7 @@ in
   tampered-bundle = story ./tampered-bundle.nix;
   enclave-killed = story ./enclave-killed.nix;
   bridge-killed = story ./bridge-killed.nix;
+  journal = story ./journal.nix;
   switch-pcr0 = story ./switch-pcr0.nix;
   nested-eif = story ./nested-eif.nix;
 }

@@ -39,7 +39,10 @@ in
 
     defaults = programs;
 
-    nodes.aws.networking.firewall.allowedTCPPorts = [ 4433 ];
+    nodes.aws.networking.firewall.allowedTCPPorts = [
+      4433
+      4434
+    ];
 
     nodes.gateway.systemd.services.gateway = {
       description = "Reference Sign Gateway";

@@ -41,6 +41,19 @@ in
       upstream = "aws:4433";
       credentialsFile = file "credentials.json";
     };
+    journal = {
+      group = "/nitro-sign/parent";
+      stream = "parent";
+      endpoint = "https://aws:4434";
+      caFile = file "logs-ca.pem";
+      flushMs = 500;
+    };
+  };
+
+  # Started by the story that is about it, with what `provision journal` writes: no metadata service is here.
+  systemd.services.nitro-sign-journal = {
+    wantedBy = lib.mkForce [ ];
+    serviceConfig.EnvironmentFile = file "journal.env";
   };
 
   # What the module writes is the template for what runs.

@@ -16,7 +16,7 @@ from unittest import TestCase
 STARTED = time.monotonic()
 PROGRAMS = ["emulator", "enclave", "gateway", "nitro-sign", "parent", "sign-service"]
 # What NixOS's machines have from their configuration.
-USERS = ["nitro-sign"]
+USERS = ["nitro-sign", "nitro-sign-journal"]
 # Of /run/current-system, in the place of NixOS's program of this name: the same restart of the unit.
 SWITCH = """#!/bin/sh
 set -eu
@@ -122,12 +122,12 @@ def start_all() -> None:
     """They run: this is one."""
 
 
-def script(path: str, content: str) -> None:
+def write(path: str, content: str, mode: int) -> None:
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.write_text(content)
-    place.chmod(0o755)
+    place.chmod(mode)
 
 
 def set_up(stories: Path, programs: Path) -> None:
@@ -143,12 +143,14 @@ def set_up(stories: Path, programs: Path) -> None:
         place.unlink(missing_ok=True)
         place.touch(mode=0o755)
         subprocess.run(["mount", "--bind", programs / name, place], check=True)
-    script("/usr/bin/provision", f'#!/bin/sh\nexec /usr/bin/python3 "{stories}/provision.py" "$@"\n')
+    write("/usr/bin/provision", f'#!/bin/sh\nexec /usr/bin/python3 "{stories}/provision.py" "$@"\n', 0o755)
     for system, directory in [("", "/var/lib/nitro-sign"), ("specialisation/next/", "/var/lib/nitro-sign/next")]:
-        script(f"/run/current-system/{system}bin/switch-to-configuration", SWITCH.format(directory=directory))
-    template = Path("/etc/nitro-sign/parent.toml")
-    template.parent.mkdir(exist_ok=True)
-    template.write_bytes((stories / "plain/parent.toml").read_bytes())
+        switch = SWITCH.format(directory=directory)
+        write(f"/run/current-system/{system}bin/switch-to-configuration", switch, 0o755)
+    for file in (stories / "plain").glob("*.toml"):
+        write(f"/etc/nitro-sign/{file.name}", file.read_text(), 0o644)
+    # The group systemd-journal may read it.
+    subprocess.run(["systemd-tmpfiles", "--create", "--prefix=/run/log"], check=True)
     Path("/tmp/shared").mkdir()
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 REGION = "eu-central-1"
 ACCOUNT = "arn:aws:iam::111122223333"
+LOG_GROUP = "/nitro-sign/parent"
 SCHEMES = ["frost-ed25519", "frost-secp256k1-tr"]
 
 Word = str | Path
@@ -179,6 +180,17 @@ def policy(world: Path, address: str, pcr0: list[str]) -> None:
     nitro_sign(world, address, *words, "--dir", world / "deployment")
 
 
+def logs(world: Path, listen: str) -> None:
+    """Becomes the CloudWatch Logs stand-in."""
+    role = read_json(world / "principals.json")["parent"]
+    words = ["emulator", "logs", "--listen", listen, "--host", "aws", "--region", REGION, "--group", LOG_GROUP]
+    words += ["--principal", f"{role['arn']}:{role['access_key_id']}:{role['secret_access_key']}"]
+    words += ["--state-dir", str(world / "logs")]
+    # Where its own journal is the one that is shipped, a line for each request would never end.
+    os.environ["NITRO_SIGN_LOG"] = "warn"
+    os.execvp(words[0], words)
+
+
 # --- the parent instance ---
 
 
@@ -224,6 +236,13 @@ def parent(world: Path, template: Path, directory: Path, peer: str, note: str) -
 
 def write_parent(directory: Path, config: dict[str, Any]) -> None:
     (directory / "parent.toml").write_text(to_toml(config))
+
+
+def journal(world: Path, directory: Path) -> None:
+    """Puts the credentials with which the journal is shipped into `directory`: those of the instance's role."""
+    role = read_json(world / "principals.json")["parent"]
+    names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key"}
+    write_private(directory / "journal.env", "".join(f"{name}={role[key]}\n" for name, key in names.items()))
 
 
 # --- the Sign Gateway ---
@@ -318,9 +337,11 @@ def main() -> None:
 
     command(prepare, "world", kms_authority="")
     command(kms, "world", listen="127.0.0.1:4433")
+    command(logs, "world", listen="127.0.0.1:4434")
     command(deal, "world", address="127.0.0.1:4433", accounts=1)
     command(policy, "world", address="127.0.0.1:4433", pcr0=[])
     command(parent, "world", "template", "directory", peer="vsock:1", note="")
+    command(journal, "world", "directory")
     command(gateway, "world", "directory", listen="127.0.0.1:8080", node="127.0.0.1:50051", pcr0=[])
     command(sign, "directory", url="http://127.0.0.1:8080")
     arguments = vars(parser.parse_args())

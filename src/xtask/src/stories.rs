@@ -12,8 +12,15 @@ use crate::{
 };
 
 /// The stories that one machine without NixOS can play.
-const STORIES: [&str; 6] =
-    ["boot-and-sign", "wrong-pcr0", "tampered-bundle", "enclave-killed", "bridge-killed", "switch-pcr0"];
+const STORIES: [&str; 7] = [
+    "boot-and-sign",
+    "wrong-pcr0",
+    "tampered-bundle",
+    "enclave-killed",
+    "bridge-killed",
+    "switch-pcr0",
+    "journal",
+];
 
 /// What runs in the machine comes from this one.
 const PACKAGES: [Package; 6] = [

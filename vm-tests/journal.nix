@@ -1,0 +1,6 @@
+{ lib, ... }:
+{
+  name = "journal";
+
+  story = lib.readFile ./journal.py;
+}

@@ -44,6 +44,7 @@ pub(crate) fn command(options: &[String]) -> Result<()> {
             ),
         }
     }
+    steps::build_one("eif")?;
     build(&config, &out)
 }
 
@@ -51,18 +52,17 @@ fn absolute(path: Option<&String>) -> Result<PathBuf> {
     Ok(std::path::absolute(path.context("the last option has no value")?)?)
 }
 
-/// The production image, and once more from a copy of its parts.
+/// The production image, and once more from a copy of its parts, by the program `eif` that is there.
 pub(crate) fn build_and_repeat() -> Result<()> {
     let image = target_directory().join("image");
     build(&workspace().join("nix/enclave.toml"), &image)?;
     check::from_a_copy(&image)
 }
 
-/// Builds everything that is not there yet, and puts it together in `out`.
+/// Builds everything that is not there yet but the program `eif`, and puts it together in `out`.
 fn build(config: &Path, out: &Path) -> Result<()> {
     let programs = programs::build()?;
     let kernel = kernel::build(kernel::ENCLAVE)?;
-    steps::build_one("eif")?;
 
     let inputs = out.join("inputs");
     fs::create_dir_all(&inputs).with_context(|| format!("cannot make {}", inputs.display()))?;

@@ -10,6 +10,7 @@ mod packages;
 mod parent_vm;
 mod programs;
 mod qemu;
+mod space;
 mod steps;
 mod stories;
 

@@ -4,11 +4,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{Tool, cargo, step, target_directory, tool},
-    image, parent_vm, programs, qemu,
+    image, parent_vm, programs, qemu, space,
 };
 
 /// The emulated NSM exists only in builds with these features.
 const DEVELOPMENT_FEATURES: &str = "enclave/software-nsm,sign-service/software-nsm";
+/// What `target/` takes after `cargo xtask test`, in 10⁹ bytes.
+const TEST_GB: u64 = 8;
 const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", profile: "dev" };
 const CARGO_NEXTEST: Tool = Tool { name: "cargo-nextest", version: "0.9.143", profile: "dev" };
 
@@ -44,6 +46,16 @@ pub(crate) fn build() -> Result<()> {
     )
 }
 
+/// The same programs and their tests: in one build, as what the tests depend on gives other features to crates that the
+/// programs depend on, and these would be compiled twice.
+fn build_with_tests() -> Result<()> {
+    let mut build = cargo(["build", "--workspace", "--bins", "--tests"]);
+    step(
+        "build the programs (with the software NSM) and the tests",
+        build.args(["--features", DEVELOPMENT_FEATURES]),
+    )
+}
+
 /// One program of `build`, out of the same build: the whole workspace decides the features of what it is made of.
 pub(crate) fn build_one(program: &str) -> Result<()> {
     step(
@@ -57,6 +69,7 @@ pub(crate) fn release() -> Result<()> {
 }
 
 pub(crate) fn test(filter: Option<&str>) -> Result<()> {
+    space::need(TEST_GB)?;
     let nextest = tool(CARGO_NEXTEST)?;
     if filter.is_none() {
         step("format", cargo(["fmt", "--all", "--check"]))?;
@@ -76,7 +89,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
         let deny = tool(CARGO_DENY)?;
         step("dependencies", Command::new(deny).args(["check", "bans", "licenses", "sources"]))?;
     }
-    build()?;
+    build_with_tests()?;
     image::build_and_repeat()?;
     qemu::command(&[])?;
     parent_vm::prepare()?;

@@ -15,6 +15,7 @@ use crate::{
     command::{cargo, output, sha256, step, target_directory, workspace},
     kernel,
     programs::cargo_home,
+    steps,
 };
 
 /// `cargo xtask image --check`: builds the image here, then all of it again from nothing, kernel included, in a copy of the
@@ -23,6 +24,7 @@ use crate::{
 pub(super) fn from_another_directory() -> Result<()> {
     let here = target_directory().join("image");
     let start = Instant::now();
+    steps::build_one("eif")?;
     build(&workspace().join("nix/enclave.toml"), &here)?;
     let duration_here = start.elapsed();
 

@@ -6,7 +6,7 @@ pub mod init;
 mod story;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -135,7 +135,14 @@ fn emptied(out: &Path) -> Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let out = out.canonicalize()?;
     for stale in [EXIT_STATUS, "report.json"] {
-        let _ = fs::remove_file(out.join(stale));
+        let stale = out.join(stale);
+        // One that stays would be taken for this run's.
+        match fs::remove_file(&stale) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", stale.display()));
+            }
+            _ => {}
+        }
     }
     Ok(out)
 }
@@ -220,6 +227,19 @@ mod tests {
             assert!(word(Path::new(text)).is_err(), "{text:?}");
         }
         assert_eq!(word(Path::new("/a=b,c")).unwrap(), "/a=b,c");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_removed_or_there_is_no_run() {
+        let out = tempfile::tempdir().unwrap();
+        let status = out.path().join(EXIT_STATUS);
+        fs::write(&status, "0").unwrap();
+        emptied(out.path()).unwrap();
+        assert!(!status.exists());
+        // Cannot be removed as a file, by root neither.
+        fs::create_dir(&status).unwrap();
+        let error = emptied(out.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot remove") && error.contains(EXIT_STATUS), "{error}");
     }
 
     #[test]

@@ -33,7 +33,7 @@ const HIDDEN_FROM_STORIES: [&str; 5] = ["/run", "/tmp", "/var/lib", "/var/log", 
 /// A story's name, and the directory it is in: further variables, if the machine is to play one.
 const STORY_VARIABLE: &str = "PARENT_VM_STORY";
 const STORIES_VARIABLE: &str = "PARENT_VM_STORIES";
-/// For the whole run.
+/// For the whole run; a story's own time, in its unit, is less.
 const TIMEOUT: Duration = Duration::from_mins(15);
 /// The longest command line that the kernel reads whole, bytes (COMMAND_LINE_SIZE of x86, with its end), less what QEMU
 /// itself adds for the two devices, which is less than 64 bytes for each.

@@ -83,6 +83,22 @@ with subtest("what does not hold"):
 }
 
 #[test]
+#[ignore = "cargo xtask vm --stories runs it"]
+fn a_story_that_hangs_is_stopped_and_shows_where_and_the_journal() {
+    let (status, console, _directory) = play(
+        r#"
+changes = "/run/systemd/transient/story.service.d"
+parent.succeed(f"mkdir -p {changes}", f"printf '[Service]\nTimeoutStartSec=1\n' > {changes}/shorter.conf")
+parent.succeed("systemctl daemon-reload; sleep infinity")
+"#,
+    );
+    assert_eq!(status, 1, "{console}");
+    for words in ["own.py\", line 4", "the story, which has taken too long", "story.service"] {
+        assert!(console.contains(words), "no {words:?} in {console}");
+    }
+}
+
+#[test]
 fn a_story_that_is_not_there_or_that_the_machine_could_not_see_is_refused() {
     let machine = ParentVm {
         kernel: PathBuf::from("/nonexistent"),

@@ -65,6 +65,14 @@ fn a_story_that_fails_in_the_machine_fails_here_and_shows_where_and_the_journal(
     let (status, console, _directory) = play(
         r#"
 parent.succeed("systemd-run --quiet --unit=words echo said by a service")
+for broken in [
+    lambda: parent.fail("true"),
+    lambda: parent.wait_until_succeeds("false", timeout=1),
+    lambda: parent.wait_for_open_port(1, timeout=1),
+    lambda: parent.wait_for_unit("absent", timeout=1),
+]:
+    with t.assertRaises(AssertionError):
+        broken()
 with subtest("what does not hold"):
     parent.wait_until_succeeds("journalctl --unit words | grep -F 'said by'")
     t.assertEqual(parent.fail("echo output; false"), "output\n")
@@ -74,7 +82,7 @@ with subtest("what does not hold"):
     assert_eq!(status, 1, "{console}");
     for words in [
         "subtest failed: what does not hold",
-        "own.py\", line 6",
+        "own.py\", line 14",
         "`true | false | true` failed (1)",
         "words.service",
     ] {

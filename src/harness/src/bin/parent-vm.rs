@@ -19,7 +19,7 @@ struct Arguments {
     /// The story to play instead of the demo, and the directory it is in.
     #[arg(long, requires = "stories", conflicts_with = "options")]
     story: Option<String>,
-    #[arg(long)]
+    #[arg(long, requires = "story")]
     stories: Option<PathBuf>,
     /// The demo's options.
     #[arg(last = true)]

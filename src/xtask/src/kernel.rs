@@ -82,14 +82,14 @@ pub(crate) fn build(fragments: &[&str]) -> Result<Kernel> {
     // Of two that want the same kernel at the same time, one waits for the other.
     let lock = fs::File::create(directory.join("lock"))?;
     lock.lock().with_context(|| format!("cannot lock {}", directory.display()))?;
+    // What an interrupted build left, whatever it was of: a source tree has 1.8 GB.
+    let work = directory.join("work");
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    }
     let built = directory.join(format!("{}-{}", recipe.source.version, recipe.key()?));
     if !built.is_dir() {
         need(&PACKAGES)?;
-        // What an interrupted build left: a source tree has 1.8 GB.
-        let work = directory.join("work");
-        if work.exists() {
-            fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
-        }
         let result = recipe.compile(&work)?;
         fs::rename(&result, &built).with_context(|| format!("cannot make {}", built.display()))?;
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;

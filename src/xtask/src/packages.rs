@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::MetadataExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -16,8 +17,13 @@ pub(crate) struct Package {
     pub(crate) proof: Proof,
 }
 
+/// Where a system has its own programs, whatever PATH says.
+const SYSTEM: [&str; 3] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd"];
+
 pub(crate) enum Proof {
     Program(&'static str),
+    /// A program in one of the system's own directories.
+    System(&'static str),
     Header(&'static str),
     /// A name that pkg-config knows.
     Library(&'static str),
@@ -25,6 +31,10 @@ pub(crate) enum Proof {
 
 pub(crate) const fn program(name: &'static str, program: &'static str) -> Package {
     Package { name, proof: Proof::Program(program) }
+}
+
+pub(crate) const fn system(name: &'static str, program: &'static str) -> Package {
+    Package { name, proof: Proof::System(program) }
 }
 
 pub(crate) const fn header(name: &'static str, header: &'static str) -> Package {
@@ -39,6 +49,9 @@ impl Package {
     fn is_there(&self) -> bool {
         let (probe, arguments) = match self.proof {
             Proof::Program(program) => return on_path(program).is_some(),
+            Proof::System(program) => {
+                return SYSTEM.iter().any(|directory| Path::new(directory).join(program).is_file());
+            }
             Proof::Header(header) => {
                 ("cc", vec!["-E", "-x", "c", "-include", header, "-o", "/dev/null", "/dev/null"])
             }
@@ -95,9 +108,11 @@ mod tests {
         let packages = [
             program("dash", "sh"),
             program("no-such-package", "no-such-program"),
+            system("dash", "sh"),
+            system("no-system-package", "no-such-program"),
             header("libc6-dev", "stdio.h"),
             header("no-such-library-dev", "no/such/header.h"),
         ];
-        assert_eq!(missing(&packages), ["no-such-package", "no-such-library-dev"]);
+        assert_eq!(missing(&packages), ["no-such-package", "no-system-package", "no-such-library-dev"]);
     }
 }

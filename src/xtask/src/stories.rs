@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{step, target_directory, workspace},
-    packages::{Package, need, program},
+    packages::{Package, need, system},
     parent_vm, steps,
 };
 
@@ -22,14 +22,14 @@ const STORIES: [&str; 7] = [
     "journal",
 ];
 
-/// What runs in the machine comes from this one.
+/// What runs in the machine comes from this one, but not from everywhere on PATH: a PATH of its own (`vm-tests/plain.py`).
 const PACKAGES: [Package; 6] = [
-    program("systemd", "systemctl"),
-    program("iproute2", "ss"),
-    program("jq", "jq"),
-    program("curl", "curl"),
-    program("openssl", "openssl"),
-    program("python3", "python3"),
+    system("systemd", "systemd"),
+    system("iproute2", "ss"),
+    system("jq", "jq"),
+    system("curl", "curl"),
+    system("openssl", "openssl"),
+    system("python3", "python3"),
 ];
 
 /// Builds what is missing, and plays the stories one after the other. If none is named, all of them, after the tests of the
@@ -37,8 +37,8 @@ const PACKAGES: [Package; 6] = [
 pub(crate) fn run(names: &[String]) -> Result<()> {
     let stories = chosen(names)?;
     need(&PACKAGES)?;
-    parent_vm::prepare()?;
     steps::build()?;
+    parent_vm::prepare()?;
     if names.is_empty() {
         step("the machine of the stories", &mut steps::ignored_tests("stories")?)?;
     }

@@ -1,7 +1,13 @@
 pcr0 = provision()
 
 with subtest("nothing listens before the enclave is verified"):
+    # An enclave that waits for KMS's answer, until it gives up after 10 s.
+    aws.succeed("systemctl kill --signal=STOP kms")
+    parent.succeed(f"systemctl start --no-block {UNIT}")
+    parent.wait_until_succeeds(f"jq --exit-status '.state == \"Unsealing\"' {STATUS}")
     no_ingress()
+    t.assertEqual(status()["state"], "Unsealing")
+    aws.succeed("systemctl kill --signal=CONT kms")
 
 with subtest("the enclave unseals and is verified, over vsock"):
     said = start_serving()
@@ -14,9 +20,9 @@ with subtest("the enclave unseals and is verified, over vsock"):
     t.assertIn(":9001", sockets)
 
 with subtest("the archived document verifies elsewhere"):
-    aws.succeed(f"echo {said['attestation_document']} | base64 --decode > /tmp/document.cose")
+    parent.succeed(f"jq --raw-output .attestation_document {STATUS} | base64 --decode > /tmp/shared/document.cose")
     root = f"{WORLD}/authority/root.pem"
-    aws.succeed(f"nitro-sign verify-document --file /tmp/document.cose --root {root} --pcr0 {pcr0}")
+    aws.succeed(f"nitro-sign verify-document --file /tmp/shared/document.cose --root {root} --pcr0 {pcr0}")
 
 with subtest("systemd finds little to complain about (0 to 100)"):
     parent.succeed(f"systemd-analyze security --threshold=30 {UNIT}")

@@ -19,7 +19,7 @@ def wait_for(words: str) -> None:
 
 provision()
 
-with subtest("the shipper is ready when its log stream is there"):
+with subtest("the shipper starts, and sends what was written before it did"):
     aws.succeed(f"systemd-run --unit=logs $(type -P provision) logs {WORLD} --listen 0.0.0.0:4434")
     aws.wait_for_open_port(4434)
     aws.succeed(f"cp {WORLD}/logs/logs-ca.pem /tmp/shared/")

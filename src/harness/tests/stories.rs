@@ -48,6 +48,8 @@ for place in [WORLD, MADE]:
     parent.fail(f"test -e {place}")
 parent.succeed("touch /usr/trace /etc/trace /var/trace /root-trace $PARENT_VM_STORIES/trace; rm /etc/hostname")
 parent.succeed("id nitro-sign")
+modes = parent.succeed("stat --format=%a /run /tmp /var/lib /var/log /var/tmp").split()
+t.assertEqual(modes, ["755", "1777", "755", "755", "1777"])
 "#,
     );
     assert_eq!(status, 0, "{console}");

@@ -59,7 +59,8 @@ pub(super) fn start(out: &Path) -> Result<Infallible> {
     let root = overlay()?;
     for directory in HIDDEN_FROM_STORIES {
         let at = root.join(directory.trim_start_matches('/'));
-        init::mount_at("tmpfs", "tmpfs", &at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
+        let mode = if directory.ends_with("/tmp") { "mode=1777" } else { "mode=0755" };
+        init::mount_at("tmpfs", "tmpfs", &at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, mode)?;
     }
     init::mount_out(&root.join(out.strip_prefix("/")?))?;
     for (path, content) in FILES {

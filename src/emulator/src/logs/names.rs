@@ -5,10 +5,14 @@ use super::error::ServiceError;
 /// Characters.
 const MAX_NAME: usize = 512;
 
-/// 1 to 512 of `a-z`, `A-Z`, `0-9`, `_`, `-`, `/`, `.` and `#`.
+/// 1 to 512 of `a-z`, `A-Z`, `0-9`, `_`, `-`, `/`, `.` and `#`; "aws/" at the start is AWS's own (`/aws/` is not).
 pub(crate) fn check_group(name: &str) -> Result<(), ServiceError> {
     let allowed = |character: char| character.is_ascii_alphanumeric() || "_-/.#".contains(character);
-    check("logGroupName", r"[\.\-_/#A-Za-z0-9]+", name, allowed)
+    check("logGroupName", r"[\.\-_/#A-Za-z0-9]+", name, allowed)?;
+    if name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws/")) {
+        return Err(ServiceError::invalid_parameter("Log groups starting with AWS/ are reserved for AWS."));
+    }
+    Ok(())
 }
 
 /// 1 to 512 characters, none of them `:` or `*`.
@@ -34,7 +38,7 @@ mod tests {
     #[test]
     fn names_are_as_long_and_of_the_characters_that_are_documented() {
         let longest = "n".repeat(512);
-        for name in ["/nitro-sign/parent", "a_b-c.d#1", &longest] {
+        for name in ["/nitro-sign/parent", "a_b-c.d#1", "/aws/lambda/f", "aws", "aws-parent", &longest] {
             assert_eq!(check_group(name), Ok(()));
         }
         for name in ["i-0123456789abcdef0", "host name/é", &longest] {
@@ -45,7 +49,7 @@ mod tests {
     #[test]
     fn other_names_are_invalid_parameters() {
         let too_long = "n".repeat(513);
-        for name in ["", "a group", "group:stream", "é", &too_long] {
+        for name in ["", "a group", "group:stream", "é", "aws/", "AWS/parent", &too_long] {
             assert_eq!(check_group(name).unwrap_err().code, "InvalidParameterException", "{name}");
         }
         for name in ["", "a:b", "a*", &too_long] {

@@ -260,3 +260,46 @@ fn what_is_no_derivation_is_trouble() {
     assert_eq!(code, 2);
     assert!(stderr.contains(&damaged) && stderr.contains("is not a derivation that can be read"), "{stderr}");
 }
+
+#[test]
+fn the_same_derivation_of_images_that_differ_is_named_as_such() {
+    let store = Store::new();
+    let base = base(&store);
+    let (_, markdown, _) = store.run(&base, &base, &["--markdown"]);
+    assert!(
+        markdown.contains("- none: both derivations have the same outputs. The build does not repeat"),
+        "{markdown}"
+    );
+}
+
+#[test]
+fn a_cause_far_down_is_shown_with_both_ends_of_the_way_to_it() {
+    let store = Store::new();
+    let top = |value| {
+        let environment = [("value", value)];
+        let leaf = Recipe { name: "leaf", environment: &environment, ..Recipe::default() };
+        (0..200).fold(store.add(&leaf), |input, number| {
+            let name = format!("package-with-a-long-name-{number}");
+            store.add(&Recipe { name: &name, inputs: &[&input], ..Recipe::default() })
+        })
+    };
+    let (base, head) = (top("1"), top("2"));
+    let (_, markdown, _) = store.run(&base, &head, &["--markdown"]);
+    let line = markdown.lines().find(|line| line.starts_with("- ")).unwrap();
+    let expected = "- `leaf`: `value: 1 → 2` (input of `package-with-a-long-name-199` > `package-with-a-long-name-198` > \
+                    196 more > `package-with-a-long-name-1` > `package-with-a-long-name-0`)";
+    assert_eq!(line, expected);
+    // Programs get all of it.
+    assert_eq!(store.packages(&base, &head)[0]["via"].as_array().unwrap().len(), 200);
+}
+
+#[test]
+fn a_comment_shows_pipes_as_they_are() {
+    let store = Store::new();
+    let image = |script| {
+        let environment = [("installPhase", script)];
+        store.add(&Recipe { name: "image", environment: &environment, ..Recipe::default() })
+    };
+    let (_, markdown, _) = store.run(&image("a | b"), &image("a | c"), &["--markdown"]);
+    assert!(markdown.contains("- `image`: `installPhase: a | b → a | c`\n"), "{markdown}");
+}

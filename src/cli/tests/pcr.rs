@@ -262,9 +262,26 @@ fn what_cannot_be_read_is_trouble_that_names_file_field_and_remedy() {
         &["without.json: field `format` is missing", "build the image again"],
     );
     world.provenance("incomplete.json", "base", |json| drop(json.as_object_mut().unwrap().remove("inputs")));
-    world.trouble("base", "incomplete.json", &["incomplete.json is damaged", "inputs"]);
+    world.trouble(
+        "base",
+        "incomplete.json",
+        &["incomplete.json: missing field `inputs`", "build the image again"],
+    );
     world.provenance("short.json", "base", |json| json["pcrs"]["PCR1"] = json!("ab"));
-    world.trouble("base", "short.json", &["short.json"]);
+    world.trouble("base", "short.json", &["short.json: field `pcrs.PCR1`: ", "96", "build the image again"]);
+    world.provenance("bytes.json", "base", |json| json["sections"][2]["bytes"] = json!(-1));
+    world.trouble(
+        "base",
+        "bytes.json",
+        &["bytes.json: field `sections[2].bytes`: ", "build the image again"],
+    );
+    let mut pcrs = world.json("base/pcrs.json");
+    pcrs["PCR2"] = json!("ab");
+    fs::write(world.path("pcrs.json"), pcrs.to_string()).unwrap();
+    world.trouble("base", "pcrs.json", &["pcrs.json: field `PCR2`: ", "96", "build the image again"]);
+    drop(pcrs.as_object_mut().unwrap().remove("PCR2"));
+    fs::write(world.path("pcrs.json"), pcrs.to_string()).unwrap();
+    world.trouble("base", "pcrs.json", &["pcrs.json: missing field `PCR2`", "build the image again"]);
 }
 
 #[test]
@@ -278,6 +295,7 @@ fn a_comment_has_the_marker_and_shows_hostile_names_as_they_are() {
             "--command-line=quiet",
             "--built-with=<img>@everyone|x=1`2|<script>",
             "--application=/a|`b=inputs/kernel",
+            "--application=/c\\|@d=inputs/kernel",
         ],
     );
     let Ended(code, markdown, stderr) = world.run(&["compare", "base", "head", "--markdown"]);
@@ -285,6 +303,8 @@ fn a_comment_has_the_marker_and_shows_hostile_names_as_they_are() {
     assert!(markdown.starts_with("<!-- nitro-sign pcr compare -->\n"), "{markdown}");
     assert!(markdown.contains("| \\<img\\>&#64;everyone\\|x | `(none)` | `1 2\\|<script>` |"), "{markdown}");
     assert!(markdown.contains("| `/a\\| b` |"), "{markdown}");
+    // Two backslashes would be one for the table, and the pipe its own.
+    assert!(markdown.contains("| `/c \\|@d` |"), "{markdown}");
     let (before, after) = (world.json("base/pcrs.json"), world.json("head/pcrs.json"));
     for pcr in [&before["PCR0"], &after["PCR0"], &before["PCR2"], &after["PCR2"], &before["PCR1"]] {
         assert!(markdown.contains(pcr.as_str().unwrap()), "{markdown}");

@@ -18,6 +18,8 @@ const SHOWN_CAUSES: usize = 20;
 const HEADLINE_CAUSES: usize = 3;
 /// Of one package, so many differences are shown.
 const SHOWN_DIFFERENCES: usize = 6;
+/// Of the way to one package, so many at each end are shown: a comment has 65536 characters, and ways can have hundreds.
+const SHOWN_VIA: usize = 2;
 
 /// Everything, for programs.
 pub(super) fn json(comparison: &Comparison, causes: Option<&[Cause]>) -> Value {
@@ -69,7 +71,9 @@ pub(super) fn text(comparison: &Comparison, causes: Option<&[Cause]>) -> String 
     }
     if let Some(causes) = causes {
         lines.push("first packages that differ:".to_owned());
-        lines.extend(cause_lines(causes, &plain).into_iter().map(|line| format!("  {line}")));
+        lines.extend(
+            cause_lines(causes, comparison.is_same(), &plain).into_iter().map(|line| format!("  {line}")),
+        );
     }
     lines.join("\n") + "\n"
 }
@@ -93,7 +97,7 @@ pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> Str
         let (name, pcrs) = (escaped(&section.name), pcr_names(&section.pcrs));
         for input in &section.inputs {
             let _ =
-                writeln!(out, "| {name} | {pcrs} | {} | {} |", code(&input.name), input_change(input, &code));
+                writeln!(out, "| {name} | {pcrs} | {} | {} |", cell(&input.name), input_change(input, &cell));
         }
         if let Some(line) = packed(comparison, section) {
             let _ = writeln!(out, "| {name} | {pcrs} | | {} |", escaped(line));
@@ -105,13 +109,13 @@ pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> Str
     if !comparison.built_with.is_empty() {
         out.push_str("\n| built with | base | head |\n|---|---|---|\n");
         for (name, base, head) in &comparison.built_with {
-            let (base, head) = (code(version(base.as_ref())), code(version(head.as_ref())));
+            let (base, head) = (cell(version(base.as_ref())), cell(version(head.as_ref())));
             let _ = writeln!(out, "| {} | {base} | {head} |", escaped(name));
         }
     }
     if let Some(causes) = causes {
         out.push_str("\nFirst packages that differ:\n\n");
-        for line in cause_lines(causes, &code) {
+        for line in cause_lines(causes, comparison.is_same(), &code) {
             let _ = writeln!(out, "- {line}");
         }
     }
@@ -203,9 +207,11 @@ fn unknown(comparison: &Comparison) -> Option<&'static str> {
     }
 }
 
-fn cause_lines(causes: &[Cause], quoted: &dyn Fn(&str) -> String) -> Vec<String> {
+fn cause_lines(causes: &[Cause], is_same: bool, quoted: &dyn Fn(&str) -> String) -> Vec<String> {
     if causes.is_empty() {
-        return vec!["none: both derivations have the same outputs".to_owned()];
+        let line = "none: both derivations have the same outputs";
+        let but = ". The build does not repeat, or these are not the derivations of the two images";
+        return vec![format!("{line}{}", if is_same { "" } else { but })];
     }
     let mut lines: Vec<_> = causes.iter().take(SHOWN_CAUSES).map(|cause| cause_line(cause, quoted)).collect();
     if causes.len() > SHOWN_CAUSES {
@@ -227,7 +233,11 @@ fn cause_line(cause: &Cause, quoted: &dyn Fn(&str) -> String) -> String {
         let _ = write!(line, ": {}", what.join(", "));
     }
     if !cause.via.is_empty() {
-        let via: Vec<_> = cause.via.iter().map(|name| quoted(name)).collect();
+        let mut via: Vec<_> = cause.via.iter().map(|name| quoted(name)).collect();
+        let left_out = via.len().saturating_sub(2 * SHOWN_VIA);
+        if left_out > 1 {
+            via.splice(SHOWN_VIA..SHOWN_VIA + left_out, [format!("{left_out} more")]);
+        }
         let _ = write!(line, " (input of {})", via.join(" > "));
     }
     line
@@ -254,13 +264,18 @@ fn plain(text: &str) -> String {
     text.to_owned()
 }
 
-/// Text that Markdown and HTML show as it is, in a table too. Names come from files that a stranger may have written.
+/// Text that Markdown and HTML show as it is. Names come from files that a stranger may have written.
 fn code(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() || c == '`' { ' ' } else { c }).collect();
-    format!("`{}`", text.replace('|', "\\|"))
+    format!("`{text}`")
 }
 
-/// The same for text that is not code. `@` would notify people.
+/// The same in a table, where a backslash before a pipe is the only one that is not shown as it is.
+fn cell(text: &str) -> String {
+    code(text).replace("\\|", " |").replace('|', "\\|")
+}
+
+/// The same for text that is not code, in a table too. `@` would notify people.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

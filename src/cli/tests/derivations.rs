@@ -262,6 +262,30 @@ fn what_is_no_derivation_is_trouble() {
 }
 
 #[test]
+fn derivations_that_are_their_own_inputs_are_trouble_and_end() {
+    let store = Store::new();
+    let files: Vec<_> = ["base", "head"]
+        .map(|side| {
+            let [first, second] = ["first", "second"].map(|name| {
+                let key = format!("{side} {name}");
+                (path(&key, &format!("{name}.drv")), path(&format!("{key} out"), name))
+            });
+            for ((file, out), (input, _)) in [(&first, &second), (&second, &first)] {
+                let text = format!(
+                    "Derive([(\"out\",\"{out}\",\"\",\"\")],[(\"{input}\",[\"out\"])],[],\"x86_64-linux\",\"/bin/sh\",[],[])"
+                );
+                fs::write(store.path().join(file.replace("/nix/store/", "")), text).unwrap();
+            }
+            first.0.replace("/nix/store/", "")
+        })
+        .into();
+    let (code, stdout, stderr) = store.run(&files[0], &files[1], &[]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains(&files[0]) && stderr.contains(&files[1]), "{stderr}");
+    assert!(stderr.contains("differ, but none of their inputs does by itself"), "{stderr}");
+}
+
+#[test]
 fn the_same_derivation_of_images_that_differ_is_named_as_such() {
     let store = Store::new();
     let base = base(&store);
@@ -302,4 +326,29 @@ fn a_comment_shows_pipes_as_they_are() {
     };
     let (_, markdown, _) = store.run(&image("a | b"), &image("a | c"), &["--markdown"]);
     assert!(markdown.contains("- `image`: `installPhase: a | b → a | c`\n"), "{markdown}");
+}
+
+#[test]
+fn another_output_of_the_same_input_is_a_cause() {
+    let store = Store::new();
+    let input = store.add(&Recipe { name: "tool", ..Recipe::default() });
+    let base = store.add(&Recipe { name: "image", inputs: &[&input], ..Recipe::default() });
+    let text = fs::read_to_string(store.path().join(&base)).unwrap();
+    let other = path("other", "image");
+    let text = text.replace(&store.output(&base), &other).replace("[\"out\"]", "[\"dev\"]");
+    let head = path("other.drv", "image.drv").replace("/nix/store/", "");
+    fs::write(store.path().join(&head), text).unwrap();
+    assert_eq!(store.packages(&base, &head)[0]["what"], json!(["other outputs of input tool"]));
+}
+
+#[test]
+fn another_name_of_the_same_package_is_a_cause() {
+    let store = Store::new();
+    let environment = [("pname", "tool"), ("version", "1.0")];
+    let image = |name| {
+        let tool = store.add(&Recipe { name, environment: &environment, ..Recipe::default() });
+        store.add(&Recipe { name: "image", inputs: &[&tool], ..Recipe::default() })
+    };
+    let expected = json!([{ "name": "tool", "versions": null, "what": ["name tool-1.0 → tool-1.0-static"], "via": ["image"] }]);
+    assert_eq!(store.packages(&image("tool-1.0"), &image("tool-1.0-static")), expected);
 }

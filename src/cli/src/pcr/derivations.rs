@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix_derivation::{Derivation, StorePath};
 
 use super::graph::{Names, Pairs, Store, attribute, attributes, store_path};
@@ -43,10 +43,16 @@ pub(super) fn compare(base: &Path, head: &Path, store: Option<&Path>) -> Result<
         queue: VecDeque::new(),
         causes: Vec::new(),
     };
-    walk.push(base, head, &[]);
+    walk.push(base.clone(), head.clone(), &[]);
     while let Some((base, head, via)) = walk.queue.pop_front() {
         walk.visit(&base, &head, &via).with_context(|| format!("comparing {base} with {head}"))?;
     }
+    // Nix makes no derivations of which this is true: somebody changed them, or they depend on themselves.
+    ensure!(
+        !walk.causes.is_empty() || has_same_outputs(&*walk.base.read(&base)?, &*walk.head.read(&head)?)?,
+        "{base} and {head} differ, but none of their inputs does by itself; have Nix write them again (`nix eval \
+         .#eif.drvPath`)"
+    );
     Ok(walk.causes)
 }
 
@@ -76,6 +82,9 @@ impl Walk {
         let (name, base_version) = identity(&base);
         let (head_name, head_version) = identity(&head);
         let is_other_package = (&name, &base_version) != (&head_name, &head_version);
+        if !is_other_package && base.name() != head.name() {
+            what.push(format!("name {} → {}", base.name(), head.name()));
+        }
 
         let mut via = via.to_vec();
         if what.is_empty() && !is_other_package {
@@ -188,6 +197,7 @@ impl Walk {
             what.push("the builder's arguments".to_owned());
         }
         what.extend(attribute_differences(base, head, &base_names, &head_names));
+        what.extend(other_outputs(base, head));
         what.extend(list(&inputs.removed, "removed", "input"));
         what.extend(list(&inputs.added, "added", "input"));
         Ok(what)
@@ -206,6 +216,16 @@ fn name_outputs(names: &mut Names, derivation: &Derivation, what: &str) -> Resul
         }
     }
     Ok(())
+}
+
+/// Inputs of both, of which each uses other outputs.
+fn other_outputs(base: &Derivation, head: &Derivation) -> Vec<String> {
+    let inputs = base.input_derivations().iter();
+    let inputs =
+        inputs.filter(|(path, used)| head.input_derivations().get(*path).is_some_and(|other| other != *used));
+    inputs
+        .map(|(path, _)| format!("other outputs of input {}", path.name().trim_end_matches(".drv")))
+        .collect()
 }
 
 /// Then nothing that depends on them notices: a file fetched from elsewhere, for example.

@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use attestation::Measurements;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{different, shown};
@@ -142,7 +142,7 @@ impl Image {
             format!("{} is neither an enclave image nor JSON; give a directory with an image, or one of its files", shown(path))
         })?;
         if json.get("PCR0").is_some() {
-            let pcrs = serde_json::from_value(json).with_context(|| shown(path))?;
+            let pcrs = fields(path, json)?;
             return Ok(Self { path: path.to_owned(), pcrs, sections: None, provenance: None });
         }
         let format = json.get("format").with_context(|| {
@@ -158,8 +158,7 @@ impl Image {
              image, or build the image again",
             shown(path)
         );
-        let provenance: Provenance = serde_json::from_value(json)
-            .with_context(|| format!("{} is damaged; build the image again", shown(path)))?;
+        let provenance: Provenance = fields(path, json)?;
         Ok(Self {
             path: path.to_owned(),
             pcrs: provenance.pcrs,
@@ -185,6 +184,17 @@ impl Image {
             provenance: None,
         })
     }
+}
+
+/// Reads the fields of a file; the error names the one that is wrong.
+fn fields<T: DeserializeOwned>(path: &Path, json: Value) -> Result<T> {
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let file = shown(path);
+        match error.path().to_string().as_str() {
+            "." => anyhow!("{file}: {}; build the image again", error.inner()),
+            field => anyhow!("{file}: field `{field}`: {}; build the image again", error.inner()),
+        }
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -174,6 +174,19 @@ impl Machine {
         fs::read_to_string(self.path("cursor")).unwrap_or_default().trim_end().to_owned()
     }
 
+    /// The number of the entry at the cursor; 0 without one.
+    pub(crate) fn cursor_number(&self) -> u32 {
+        let cursor = self.cursor();
+        let number = cursor.strip_prefix("s=1;i=").map(|number| u32::from_str_radix(number, 16).unwrap());
+        number.unwrap_or_default()
+    }
+
+    /// Waits until a batch has been acknowledged.
+    #[track_caller]
+    pub(crate) fn wait_for_some_cursor(&self) {
+        self.wait(|| (self.cursor_number() > 0).then_some(()), &|| "no cursor".to_owned());
+    }
+
     #[track_caller]
     pub(crate) fn wait_for_cursor(&self, expected: &str) {
         self.wait(|| (self.cursor() == expected).then_some(()), &|| {

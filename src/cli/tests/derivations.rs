@@ -177,7 +177,7 @@ fn several_causes_come_in_the_same_order_each_time() {
         assert_eq!(store.packages(&base, &head), packages);
     }
     let (_, markdown, _) = store.run(&base, &head, &["--markdown"]);
-    let headline = "linux went 6.12.94 → 6.12.95, rustc went 1.95.0 → 1.96.0 and 1 other packages differ";
+    let headline = "linux went 6.12.94 → 6.12.95, rustc went 1.95.0 → 1.96.0 and 1 other package differs";
     assert!(markdown.contains(headline), "{markdown}");
 }
 

@@ -143,6 +143,7 @@ fn headline(comparison: &Comparison, causes: Option<&[Cause]>) -> String {
     match (because.len(), others) {
         (0, _) => because = comparison.sections.iter().map(because_of).collect(),
         (_, 0) => {}
+        (_, 1) => because.push("1 other package differs".to_owned()),
         (_, others) => because.push(format!("{others} other packages differ")),
     }
     if !because.is_empty() {

@@ -45,6 +45,8 @@ pub struct Config {
     pub bundle: Bundle,
     /// The KMS that releases the age identity.
     pub kms: Kms,
+    /// The relay that the enclave may dial. Without it there is none.
+    pub relay: Option<Relay>,
     /// Where clients connect.
     pub ingress: Ingress,
     /// Caps and times.
@@ -90,6 +92,14 @@ pub struct Kms {
     /// JSON file `{"access_key_id", "secret_access_key", "session_token"?}`, read at each launch. Use short-lived
     /// credentials that allow `kms:Decrypt` on the one key and nothing else: the enclave gets them.
     pub credentials_file: PathBuf,
+}
+
+/// `[relay]`: the relay that the enclave may dial.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relay {
+    /// `"host:port"` that the enclave's vsock port 8080 is bridged to. TLS, if any, ends there and in the enclave.
+    pub upstream: HostPort,
 }
 
 /// `[ingress]`: where clients connect.

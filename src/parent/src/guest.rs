@@ -5,12 +5,12 @@ use api::{
     ports,
 };
 use tokio::time::{sleep, timeout};
-use vsock::{Bridge, Peer};
+use vsock::Peer;
 
 use crate::{
     Failed, Reason,
     backend::{BackendError, Launched, Staged},
-    bridges,
+    bridges::{Egress, Way},
     config::Config,
     control::{Control, Event, Offer, Requests},
     heartbeat::Heartbeat,
@@ -29,7 +29,7 @@ pub(crate) struct Guest {
     launched: Box<dyn Launched>,
     control: Control,
     heartbeat: Heartbeat,
-    kms: Bridge,
+    egress: Egress,
     /// Set when the stream from the enclave has ended: how.
     detached: Option<String>,
     host: Host,
@@ -41,8 +41,8 @@ pub(crate) struct Guest {
 pub(crate) enum Progress {
     Step(BootEvent),
     Ready(Ready),
-    /// Not from the enclave: its way to KMS is closed, see [`Guest::restart_kms_bridge`].
-    KmsBridgeDied(io::Error),
+    /// Not from the enclave: one of its ways out is closed, see [`Guest::reopen`].
+    BridgeDied(Way, io::Error),
 }
 
 impl Guest {
@@ -55,11 +55,11 @@ impl Guest {
         let host = Host::of(&*staged);
         let heartbeat = Heartbeat::start(host.listen(ports::HEARTBEAT).await?);
         let control = Control::start(host.listen(ports::CONTROL).await?, offer);
-        let kms = bridges::kms(&config, &host).await?;
+        let egress = Egress::open(&config, &host).await?;
         let failed = |error: BackendError| Failed::new(error.reason(), error);
         let launched = staged.launch().await.map_err(failed)?;
         tracing::info!(pid = launched.pid(), "the enclave is started");
-        Ok(Self { launched, control, heartbeat, kms, detached: None, host, config })
+        Ok(Self { launched, control, heartbeat, egress, detached: None, host, config })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -98,7 +98,7 @@ impl Guest {
                 biased;
                 event = self.control.next() => event,
                 exit = self.launched.exited() => return Err(last_words(&mut self.control, exit).await),
-                error = self.kms.wait() => return Ok(Progress::KmsBridgeDied(error)),
+                (way, error) = self.egress.died() => return Ok(Progress::BridgeDied(way, error)),
             };
             match event {
                 Some(Event::Attached) => tracing::info!("the enclave is attached"),
@@ -121,10 +121,9 @@ impl Guest {
         Failed::new(Reason::ControlLost, format!("the control channel ended, but the enclave runs on: {how}"))
     }
 
-    /// Opens the KMS bridge again.
-    pub(crate) async fn restart_kms_bridge(&mut self) -> Result<(), Failed> {
-        self.kms = bridges::kms(&self.config, &self.host).await?;
-        Ok(())
+    /// Opens one of the enclave's ways out again.
+    pub(crate) async fn reopen(&mut self, way: Way) -> Result<(), Failed> {
+        self.egress.reopen(way, &self.config, &self.host).await
     }
 
     /// Ends the enclave and closes everything that served it; returns when that is done. The enclave has `patience` to
@@ -134,7 +133,7 @@ impl Guest {
             tracing::warn!("the enclave did not end by itself; killing it");
         }
         self.launched.kill().await;
-        self.kms.stop().await;
+        self.egress.stop().await;
     }
 
     /// Waits for the enclave's end while what it still says is read.

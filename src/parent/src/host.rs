@@ -20,6 +20,11 @@ impl Host {
         Self { at: staged.peer(), caller: staged.caller() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_unix_socket(path: &std::path::Path) -> Self {
+        Self { at: Peer::Unix { path: path.to_owned() }, caller: None }
+    }
+
     /// Listens for the enclave at this port, and for nobody else where it can be told from others.
     pub(crate) async fn listen(&self, port: u32) -> Result<Listener, Failed> {
         let bound = Listener::bind(&self.at.port(port)).await;

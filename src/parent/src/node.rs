@@ -1,10 +1,4 @@
-use std::{
-    future::{Future, pending},
-    io,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use api::{
     control::{BootEvent, Ready},
@@ -15,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use vsock::{Bridge, Endpoint};
 
 use crate::{
-    Failed, Reason, bridges,
+    Failed, Reason,
+    bridges::{self, Way},
     config::Config,
     guest::{Guest, Progress},
     service_manager::{self, Watchdog},
@@ -35,7 +30,8 @@ const EXPLANATION: Duration = Duration::from_secs(1);
 /// The enclave's signing service, as the enclave reported it.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
-    spki_sha256: [u8; 32],
+    /// None for a workload, which has no key that a document could name.
+    spki_sha256: Option<[u8; 32]>,
 }
 
 /// A living enclave, its ingress, and the status that tells of both.
@@ -64,7 +60,7 @@ impl Node {
                 other => self.note(other).await?,
             }
         };
-        let service = service(&ready)?;
+        let service = service(&ready, self.config.enclave.workload)?;
         self.status.update(|status| status.accounts = Some(ready.accounts));
         self.status.took("unseal", started.elapsed());
         Ok(service)
@@ -102,7 +98,7 @@ impl Node {
         let pcrs = verified.document.pcrs.into_iter().filter(|(_, pcr)| !pcr.is_zero()).collect();
         self.status.update(|status| {
             status.pcrs = pcrs;
-            status.spki_sha256 = Some(hex::encode(service.spki_sha256));
+            status.spki_sha256 = service.spki_sha256.map(hex::encode);
             status.attestation_document = Some(STANDARD.encode(&verified.cose));
         });
         Ok(())
@@ -133,14 +129,14 @@ impl Node {
         let Self { guest, ingress, status, watchdog, .. } = self;
         let died = tokio::select! {
             progress = next(guest, status) => match progress? {
-                Progress::KmsBridgeDied(error) => {
-                    self.note(Progress::KmsBridgeDied(error)).await?;
-                    "kms"
+                Progress::BridgeDied(way, error) => {
+                    self.reopen(way, &error).await?;
+                    way.name()
                 }
                 other => return self.note(other).await,
             },
             () = watchdog.ping() => return Ok(()),
-            error = bridge_died(ingress) => {
+            error = bridges::died(ingress) => {
                 tracing::error!(%error, "the ingress bridge died; opening it again");
                 self.open_ingress().await?;
                 "ingress"
@@ -188,7 +184,7 @@ impl Node {
         let started = Instant::now();
         let (requests, expected) = (self.guest.requests(), self.expected.clone());
         let spki_sha256 = service.spki_sha256;
-        let work = async move { Ok(verify(&requests, &at, &spki_sha256, &expected).await?) };
+        let work = async move { Ok(verify(&requests, &at, spki_sha256.as_ref(), &expected).await?) };
         let verified = self.meanwhile(Box::pin(work)).await?;
         self.status.took(step, started.elapsed());
         Ok(verified)
@@ -233,12 +229,14 @@ impl Node {
         match progress {
             Progress::Step(step) => self.note_step(&step),
             Progress::Ready(_) => tracing::warn!("the enclave reported twice that it is ready"),
-            Progress::KmsBridgeDied(error) => {
-                tracing::error!(%error, "the KMS bridge died; opening it again");
-                self.guest.restart_kms_bridge().await?;
-            }
+            Progress::BridgeDied(way, error) => self.reopen(way, &error).await?,
         }
         Ok(())
+    }
+
+    async fn reopen(&mut self, way: Way, error: &io::Error) -> Result<(), Failed> {
+        tracing::error!(bridge = way.name(), %error, "one of the enclave's bridges died; opening it again");
+        self.guest.reopen(way).await
     }
 
     fn note_step(&mut self, step: &BootEvent) {
@@ -292,19 +290,24 @@ fn memory(step: &BootEvent) -> Option<Memory> {
     })
 }
 
-fn service(ready: &Ready) -> Result<Service, Failed> {
-    let spki_sha256 = ready.spki_sha256.as_slice().try_into().map_err(|_| {
-        let length = ready.spki_sha256.len();
-        let message = format!("the enclave reported an SPKI digest of {length} bytes, expected 32");
-        Failed::new(Reason::VerificationFailed, message)
-    })?;
-    Ok(Service { spki_sha256 })
-}
-
-async fn bridge_died(bridge: &mut Option<Bridge>) -> io::Error {
-    match bridge {
-        Some(bridge) => bridge.wait().await,
-        None => pending().await,
+fn service(ready: &Ready, is_workload: bool) -> Result<Service, Failed> {
+    let refused = |message: String| Err(Failed::new(Reason::VerificationFailed, message));
+    let digest = ready.spki_sha256.as_slice();
+    match (is_workload, digest.len()) {
+        (true, 0) => Ok(Service { spki_sha256: None }),
+        (true, _) => refused(
+            "the enclave's service has an attested TLS key, so it is no workload; set `enclave.workload` to false"
+                .to_owned(),
+        ),
+        (false, 0) => refused(
+            "the enclave's service has no TLS key that is attested; for an image with a program of its own in the place \
+             of the signing service, set `enclave.workload` to true"
+                .to_owned(),
+        ),
+        (false, length) => match digest.try_into() {
+            Ok(digest) => Ok(Service { spki_sha256: Some(digest) }),
+            Err(_) => refused(format!("the enclave reported an SPKI digest of {length} bytes, expected 32")),
+        },
     }
 }
 

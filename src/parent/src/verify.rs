@@ -2,6 +2,7 @@
 //! run in it.
 
 mod certificate;
+mod connection;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,7 @@ use crate::{
 };
 
 pub use certificate::{CertificateError, presented_spki};
+pub use connection::{ConnectionError, stays_open};
 
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 32;
@@ -63,6 +65,14 @@ pub enum VerifyError {
         /// What went wrong.
         source: CertificateError,
     },
+    /// A workload does not accept connections.
+    #[error("the program in the place of the signing service, at {at}: {source}")]
+    Connection {
+        /// Where it was dialled.
+        at: Endpoint,
+        /// What went wrong.
+        source: ConnectionError,
+    },
     /// The service presents another certificate than the enclave reported.
     #[error(
         "the signing service at {at} presents a certificate with SPKI SHA-256 {actual}, but the enclave reported \
@@ -90,7 +100,7 @@ pub enum VerifyError {
 impl VerifyError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Attest(_) | Self::Nonce => Reason::VerificationUnavailable,
+            Self::Attest(_) | Self::Nonce | Self::Connection { .. } => Reason::VerificationUnavailable,
             Self::Certificate { source, .. } if source.is_transient() => Reason::VerificationUnavailable,
             Self::Certificate { .. } | Self::Spki { .. } | Self::Document(_) | Self::Mismatch(_) => {
                 Reason::VerificationFailed
@@ -107,41 +117,54 @@ impl From<VerifyError> for Failed {
 
 /// Asks the enclave for a document over a fresh nonce and the service at `service` for its certificate; both have to
 /// be as expected and belong together. `spki_sha256` is what the enclave reported when it became ready.
+///
+/// Without it the service is a workload, which is asked for nothing: it has to accept connections, and the document, which
+/// names no key then, says only that the expected image runs with the expected bundle.
 pub async fn verify(
     requests: &Requests,
     service: &Endpoint,
-    spki_sha256: &[u8; 32],
+    spki_sha256: Option<&[u8; 32]>,
     expected: &Expected,
 ) -> Result<Verified, VerifyError> {
-    let presented = presented_spki(service)
-        .await
-        .map_err(|source| VerifyError::Certificate { at: service.clone(), source })?;
-    if presented != *spki_sha256 {
-        return Err(VerifyError::Spki {
-            at: service.clone(),
-            expected: hex::encode(spki_sha256),
-            actual: hex::encode(presented),
-        });
+    match spki_sha256 {
+        Some(spki_sha256) => check_certificate(service, spki_sha256).await?,
+        None => stays_open(service)
+            .await
+            .map_err(|source| VerifyError::Connection { at: service.clone(), source })?,
     }
     let mut nonce = [0; NONCE_BYTES];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| VerifyError::Nonce)?;
     let cose = requests.attest(&nonce).await?;
-    let document = check_document(&cose, &nonce, &presented, expected, SystemTime::now())?;
+    let document = check_document(&cose, &nonce, spki_sha256, expected, SystemTime::now())?;
     Ok(Verified { document, cose })
+}
+
+async fn check_certificate(service: &Endpoint, spki_sha256: &[u8; 32]) -> Result<(), VerifyError> {
+    let presented = presented_spki(service)
+        .await
+        .map_err(|source| VerifyError::Certificate { at: service.clone(), source })?;
+    if presented == *spki_sha256 {
+        return Ok(());
+    }
+    Err(VerifyError::Spki {
+        at: service.clone(),
+        expected: hex::encode(spki_sha256),
+        actual: hex::encode(presented),
+    })
 }
 
 /// The document's part of [`verify`], at a given time.
 pub fn check_document(
     cose: &[u8],
     nonce: &[u8; NONCE_BYTES],
-    spki_sha256: &[u8; 32],
+    spki_sha256: Option<&[u8; 32]>,
     expected: &Expected,
     now: SystemTime,
 ) -> Result<Document, VerifyError> {
     let document = attestation::verify(cose, &expected.root, now)?;
     document.check(&attestation::Expected {
         nonce: Some(nonce),
-        user_data: Some(spki_sha256),
+        user_data: spki_sha256.map(<[u8; 32]>::as_slice),
         public_key: None,
         pcr0: &[expected.pcr0],
         pcr16: Some(expected.pcr16),

@@ -9,9 +9,12 @@ mod control;
 mod guest;
 mod image;
 mod memory;
+#[path = "../workload/program.rs"]
+mod program;
 mod refusals;
 mod service;
 mod session;
+mod workload;
 
 use std::{
     fs,

@@ -28,6 +28,9 @@ pub struct Enclave {
     /// Under which root attestation documents have to be: `"aws"` for the AWS Nitro Enclaves root G1, or the path of a
     /// PEM file with another root certificate, for the software NSM.
     pub attestation_root: Root,
+    /// The image has a program of its own in the place of the signing service (`[workload]` in its `enclave.toml`), which has
+    /// no TLS key that a document could name. Default false: such an image is refused.
+    pub workload: bool,
 }
 
 /// How the enclave is launched: the table that `enclave.backend` names.
@@ -119,6 +122,8 @@ struct Table {
     backend: Name,
     pcr0: Pcr,
     attestation_root: Root,
+    #[serde(default)]
+    workload: bool,
     process: Option<Process>,
     qemu: Option<Qemu>,
     nitro: Option<Nitro>,
@@ -136,7 +141,7 @@ impl TryFrom<Table> for Enclave {
     type Error = &'static str;
 
     fn try_from(table: Table) -> Result<Self, Self::Error> {
-        let Table { backend, pcr0, attestation_root, process, qemu, nitro } = table;
+        let Table { backend, pcr0, attestation_root, workload, process, qemu, nitro } = table;
         let backend = match backend {
             Name::Process => {
                 process.map(Backend::Process).ok_or("backend \"process\" needs [enclave.process]")
@@ -144,7 +149,7 @@ impl TryFrom<Table> for Enclave {
             Name::Qemu => qemu.map(Backend::Qemu).ok_or("backend \"qemu\" needs [enclave.qemu]"),
             Name::Nitro => nitro.map(Backend::Nitro).ok_or("backend \"nitro\" needs [enclave.nitro]"),
         }?;
-        Ok(Self { backend, pcr0, attestation_root })
+        Ok(Self { backend, pcr0, attestation_root, workload })
     }
 }
 

@@ -159,13 +159,18 @@ fn the_files_are_those_of_the_chosen_backend() {
 fn the_example_shows_the_defaults_of_what_may_be_left_out() {
     let (required, limits) = EXAMPLE.split_once("[limits]").unwrap();
     let shown = parse(EXAMPLE).unwrap();
-    let short: Vec<_> =
-        required.lines().filter(|l| !l.starts_with("upstream") && !l.starts_with("timeout_ms")).collect();
+    let short: Vec<_> = required
+        .lines()
+        .filter(|l| !["upstream", "timeout_ms", "workload"].iter().any(|key| l.starts_with(key)))
+        .collect();
     let defaults = parse(&short.join("\n")).unwrap();
     assert!(limits.contains("boot_timeout_ms"));
     assert_eq!(defaults.configuration(), shown.configuration());
     assert_eq!(defaults.boot_timeout(), shown.boot_timeout());
     assert_eq!(defaults.kms_upstream(), shown.kms_upstream());
+    assert!(!defaults.enclave.workload && defaults.relay.is_none());
+    assert_eq!(shown.relay.unwrap().upstream, "gateway.internal:8080".parse().unwrap());
+    assert!(parse(&example_with("workload", "workload = true")).unwrap().enclave.workload);
 }
 
 #[test]
@@ -212,6 +217,7 @@ fn an_unknown_key_is_refused_by_name_in_every_table() {
         "[kms]",
         "[ingress]",
         "[limits]",
+        "[relay]",
     ] {
         let message = refusal(table, &format!("{table}\nregoin = \"x\""), "regoin");
         assert!(message.contains("unknown field"), "{table}: {message}");

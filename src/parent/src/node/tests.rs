@@ -114,7 +114,7 @@ async fn the_enclaves_memory_is_in_the_status_and_a_warning_is_no_step() {
 
 #[tokio::test]
 async fn a_digest_of_the_wrong_length_is_refused() {
-    let failed = service(&Ready { spki_sha256: vec![1; 31], ..Ready::default() }).unwrap_err();
+    let failed = service(&Ready { spki_sha256: vec![1; 31], ..Ready::default() }, false).unwrap_err();
     assert_eq!(failed.reason, Reason::VerificationFailed);
     assert!(failed.message.contains("31 bytes"), "{failed}");
 }

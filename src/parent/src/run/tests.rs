@@ -196,6 +196,42 @@ async fn documents_under_another_root_are_refused() {
     assert_eq!(failed.reason, Reason::VerificationFailed);
 }
 
+fn workload(script: Script) -> Setting {
+    let mut setting = setting(script);
+    setting.config.enclave.workload = true;
+    setting
+}
+
+#[tokio::test]
+async fn a_program_in_the_place_of_the_service_is_served_if_it_is_expected() {
+    let running = start(workload(Script::Workload));
+    let status = running.until("Serving").await;
+    assert_eq!(status["pcrs"]["0"], image().pcr0.to_string());
+    assert_eq!(status["spki_sha256"], Value::Null);
+    assert!(status["attestation_document"].is_string(), "{status:#}");
+    TcpStream::connect(status["ingress"].as_str().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_without_an_attested_key_is_refused_unless_it_is_expected() {
+    let (failed, _) = refused(Script::Workload).await;
+    assert_eq!(failed.reason, Reason::VerificationFailed);
+    assert!(failed.message.contains("set `enclave.workload` to true"), "{failed}");
+
+    let (failed, status) = start(workload(Script::Honest)).failed().await;
+    assert_eq!(failed.reason, Reason::VerificationFailed);
+    assert!(failed.message.contains("set `enclave.workload` to false"), "{failed}");
+    assert!(!states(&status).contains(&"Serving"), "{status:#}");
+}
+
+#[tokio::test]
+async fn a_program_that_nobody_reaches_is_not_served_but_may_be_tried_again() {
+    let (failed, status) = start(workload(Script::DeafWorkload)).failed().await;
+    assert_eq!(failed.reason, Reason::VerificationUnavailable);
+    assert!(failed.message.contains("in the place of the signing service"), "{failed}");
+    assert!(!states(&status).contains(&"Serving"), "{status:#}");
+}
+
 #[tokio::test]
 async fn an_enclave_that_cannot_attest_is_not_served_but_may_be_tried_again() {
     let (failed, _) = refused(Script::CannotAttest).await;

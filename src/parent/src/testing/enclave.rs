@@ -22,7 +22,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Streaming, transport::Channel};
-use vsock::{Dial, Peer};
+use vsock::{Dial, Listener, Peer};
 
 use super::{config_in, service::FakeService};
 use crate::{
@@ -55,6 +55,10 @@ pub(crate) enum Script {
     FailsLater,
     /// Honest, but just ends when it is told to by [`FakeBackend::now`].
     EndsLater,
+    /// Honest, with a program in the place of the signing service that accepts connections and says nothing.
+    Workload,
+    /// The same, and nobody serves.
+    DeafWorkload,
 }
 
 /// A client of the control channel, as an enclave has it.
@@ -234,14 +238,28 @@ impl FakeEnclave {
         let line = r#"{"level":"INFO","message":"unsealed"}"#.to_owned();
         attached.send(Message::Log(LogLine { source: "enclave".to_owned(), line })).await;
 
-        let service = FakeService::start(&self.guest.port(ports::SIGN)).await;
-        let mut spki_sha256 = service.spki_sha256;
-        if self.script == Script::OtherCertificate {
-            spki_sha256[0] ^= 1;
-        }
-        let ready = Ready { spki_sha256: spki_sha256.to_vec(), accounts: 6, ..Ready::default() };
+        let (_service, spki_sha256) = self.serve().await;
+        let ready = Ready { spki_sha256: spki_sha256.clone(), accounts: 6, ..Ready::default() };
         attached.send(Message::Ready(ready)).await;
         self.answer(attached, &spki_sha256).await;
+    }
+
+    /// What answers where the signing service would, and the digest that the enclave reports of its key.
+    async fn serve(&self) -> (Box<dyn Send>, Vec<u8>) {
+        let at = self.guest.port(ports::SIGN);
+        match self.script {
+            // It listens, so that the system accepts; nobody speaks.
+            Script::Workload => (Box::new(Listener::bind(&at).await.unwrap()), vec![]),
+            Script::DeafWorkload => (Box::new(()), vec![]),
+            _ => {
+                let service = FakeService::start(&at).await;
+                let mut spki_sha256 = service.spki_sha256.to_vec();
+                if self.script == Script::OtherCertificate {
+                    spki_sha256[0] ^= 1;
+                }
+                (Box::new(service), spki_sha256)
+            }
+        }
     }
 
     async fn heartbeat(&self) {
@@ -251,7 +269,8 @@ impl FakeEnclave {
     }
 
     /// Answers requests until the parent ends it.
-    async fn answer(&self, mut attached: Attached, spki_sha256: &[u8; 32]) {
+    async fn answer(&self, mut attached: Attached, spki_sha256: &[u8]) {
+        let user_data = (!spki_sha256.is_empty()).then_some(spki_sha256);
         loop {
             let message = tokio::select! {
                 message = attached.down.message() => message,
@@ -264,10 +283,7 @@ impl FakeEnclave {
                 Some(parent_message::Message::Attestation(request)) => {
                     let (document, error) = match self.script {
                         Script::CannotAttest => (vec![], "the NSM broke".to_owned()),
-                        _ => (
-                            self.nsm.attest(Some(spki_sha256), Some(&request.nonce), None).unwrap(),
-                            String::new(),
-                        ),
+                        _ => (self.nsm.attest(user_data, Some(&request.nonce), None).unwrap(), String::new()),
                     };
                     let reply = AttestationReply { nonce: request.nonce, document, error };
                     attached.send(Message::Attestation(reply)).await;

@@ -40,7 +40,7 @@ impl Setting {
     }
 
     fn check(&self, cose: &[u8]) -> Result<Document, VerifyError> {
-        check_document(cose, &NONCE, &SPKI, &self.expected, SystemTime::now())
+        check_document(cose, &NONCE, Some(&SPKI), &self.expected, SystemTime::now())
     }
 
     fn refusal(&self, cose: &[u8]) -> String {
@@ -144,7 +144,8 @@ fn an_altered_or_truncated_document_is_refused() {
 fn a_document_from_a_while_ago_is_refused() {
     let setting = setting();
     let later = SystemTime::now() + Duration::from_mins(5);
-    let error = check_document(&setting.document(), &NONCE, &SPKI, &setting.expected, later).unwrap_err();
+    let error =
+        check_document(&setting.document(), &NONCE, Some(&SPKI), &setting.expected, later).unwrap_err();
     assert!(matches!(error, VerifyError::Mismatch(MismatchError::Stale { .. })), "{error}");
 }
 

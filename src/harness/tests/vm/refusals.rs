@@ -73,7 +73,7 @@ fn the_production_image_does_not_trust_the_kms_stand_in() {
 }
 
 #[test]
-fn a_workload_that_ends_is_reported() {
+fn a_signing_service_that_ends_is_reported() {
     let world = world(small());
     // The runtime's program is none that signs: it ends at once.
     let wrong = fs::read(qemu().image.join("inputs/enclave")).unwrap();

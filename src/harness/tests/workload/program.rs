@@ -21,6 +21,7 @@ pub(crate) fn compile(options: &[&str], program: &Path) {
 /// The configuration of an enclave, with a program in the place of the signing service.
 pub(crate) fn with_workload(enclave: &str, program: &str, keys: &str, [listen, relay]: [&str; 2]) -> String {
     let mut enclave: toml::Table = toml::from_str(enclave).unwrap();
+    enclave.remove("sign_service");
     let workload = serde_json::json!({
         "program": program,
         "args": [keys, listen, relay],

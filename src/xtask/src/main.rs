@@ -77,18 +77,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (command, rest) = match arguments.split_first() {
-        Some((command, rest)) => (command.as_str(), rest),
-        None => ("help", &[][..]),
+    let asks_for_help = arguments.iter().any(|word| word == "--help" || word == "-h");
+    let Some((command, rest)) =
+        arguments.split_first().filter(|(command, _)| !asks_for_help && *command != "help")
+    else {
+        print!("{HELP}");
+        return Ok(());
     };
-    match (command, rest) {
+    match (command.as_str(), rest) {
         ("demo", options) => steps::demo(options),
         ("vm", [option, options @ ..]) if option == "--parent" => parent_vm::run(options),
         ("vm", [option, names @ ..]) if option == "--stories" => stories::run(names),
         ("vm", [option, options @ ..]) if option == "--nitro-enclave" => on_demand::nitro_enclave(options),
         ("vm", options) => steps::vm(options),
         ("test", []) => steps::test(None),
-        ("test", [filter]) => steps::test(Some(filter)),
+        ("test", [filter]) if !filter.starts_with('-') => steps::test(Some(filter)),
         ("build", []) => steps::build(),
         ("release", []) => steps::release(),
         ("image", [option]) if option == "--oracle" => on_demand::oracle(),
@@ -96,10 +99,6 @@ fn run() -> Result<()> {
         ("bench", options) => bench::command(options),
         ("qemu", options) => qemu::command(options),
         ("advisories", []) => steps::advisories(),
-        ("help" | "--help" | "-h", _) => {
-            print!("{HELP}");
-            Ok(())
-        }
         _ => bail!("no such command: `cargo xtask {}`\n\n{HELP}", arguments.join(" ")),
     }
 }

@@ -20,13 +20,17 @@ let
       services.nitro-sign.parent.enclave.nitro.image = lib.mkDefault "${packages.eif}/image.eif";
     };
 
-  configuration = nixpkgs.lib.nixosSystem {
-    modules = [
-      module
-      ./parent-configuration.nix
-      ./deployment.nix
-    ];
-  };
+  # A parent instance with the deployment that this module describes.
+  system =
+    deployment:
+    nixpkgs.lib.nixosSystem {
+      modules = [
+        module
+        ./parent-configuration.nix
+        deployment
+      ];
+    };
+  configuration = system ./deployment.nix;
 in
 {
   inherit module configuration;
@@ -41,6 +45,9 @@ in
     import ./module-checks.nix {
       inherit pkgs;
       inherit (packages) eif-tool parent;
+    }
+    // import ./parent-checks.nix {
+      inherit pkgs system;
     }
     // pkgs.lib.mapAttrs' (name: pkgs.lib.nameValuePair "vm-${name}") (
       import ../vm-tests { inherit module packages pkgs; }

@@ -150,7 +150,9 @@ def nitro_sign(world: Path, address: str, *words: Word, stdin: str | None = None
 def deal(world: Path, address: str, accounts: int) -> None:
     """Identity and key, then shares: what an operator does once."""
     deployment = world / "deployment"
-    nitro_sign(world, address, "init", "--party", "enclave-a", "--create-kms-key", "--dir", deployment)
+    admin = read_json(world / "principals.json")["admin"]["arn"]
+    key = ["--create-kms-key", "--admin", admin]
+    nitro_sign(world, address, "init", "--party", "enclave-a", *key, "--dir", deployment)
     cosigner = json.loads(run("nitro-sign", "cosigner", "--identity", world / "gateway-identity.txt"))
     names = [{"id": f"{scheme}-{number + 1}", "scheme": scheme} for scheme in SCHEMES for number in range(accounts)]
     (world / "accounts.json").write_text(json.dumps(names))

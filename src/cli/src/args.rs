@@ -156,6 +156,7 @@ pub struct PcrCheck {
 /// Options of `init`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("key").required(true).args(["kms_key", "create_kms_key"]))]
+#[command(group = clap::ArgGroup::new("access").args(["admin", "policy"]))]
 pub struct Init {
     /// Directory of the deployment; made if missing. Existing deployments are not overwritten
     #[arg(long)]
@@ -166,10 +167,14 @@ pub struct Init {
     /// Existing symmetric KMS key: id, ARN, or alias/NAME
     #[arg(long, value_name = "ID")]
     pub kms_key: Option<String>,
-    /// Make a new symmetric KMS key
-    #[arg(long)]
+    /// Make a new symmetric KMS key, under a policy from the start: --admin or --policy
+    #[arg(long, requires = "access")]
     pub create_kms_key: bool,
-    /// Key policy (JSON) of the new key [default: KMS's own, which leaves access to IAM until `policy --apply`]
+    /// Administrator of the new key (arn:aws:iam::ACCOUNT:role/NAME or user/NAME), as in `policy`; nobody may decrypt with the
+    /// key until `policy --apply`. The caller has to be one of them. Repeatable
+    #[arg(long, value_name = "ARN", conflicts_with = "kms_key")]
+    pub admin: Vec<String>,
+    /// Key policy (JSON) of the new key, as it is
     #[arg(long, value_name = "FILE", conflicts_with = "kms_key")]
     pub policy: Option<PathBuf>,
 }

@@ -54,10 +54,10 @@ impl Aws {
     }
 
     /// Makes a symmetric key; answers its ARN.
-    pub(crate) async fn create_key(&self, party: &str, policy: Option<String>) -> Result<String> {
+    pub(crate) async fn create_key(&self, party: &str, policy: &str) -> Result<String> {
         let request = self.client().create_key().description(format!("nitro-sign: age identity of {party}"));
         let answer =
-            request.set_policy(policy).send().await.map_err(KmsError::from).map_err(failed("CreateKey"))?;
+            request.policy(policy).send().await.map_err(KmsError::from).map_err(failed("CreateKey"))?;
         let metadata = answer.key_metadata.context("KMS CreateKey answered without key metadata")?;
         Ok(metadata.arn.unwrap_or(metadata.key_id))
     }

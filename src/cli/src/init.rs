@@ -8,7 +8,7 @@ use crate::{
     args::Init,
     aws::Aws,
     deployment::{BUNDLE, DEPLOYMENT, Deployment, IDENTITY, check_party},
-    files, print_json, say,
+    files, policy, print_json, say,
 };
 
 const MAX_POLICY_BYTES: u64 = 32 << 10;
@@ -24,7 +24,11 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     let region = options.region.as_deref().ok_or_else(|| Usage("init needs --region".to_owned()))?;
     check_party("--party", &args.party).map_err(|error| Usage(error.to_string()))?;
     let aws = Aws::new(options, region)?;
-    let policy = args.policy.as_ref().map(|path| files::read_text(path, MAX_POLICY_BYTES)).transpose()?;
+    let policy = match &args.policy {
+        Some(path) => Some(files::read_text(path, MAX_POLICY_BYTES)?),
+        None if args.create_kms_key => Some(policy::of_new_key(&args.admin)?.to_string()),
+        None => None,
+    };
 
     // Everything that can be refused is, before a key is made that costs money.
     files::make_directory(&args.dir)?;
@@ -36,7 +40,10 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
         }
     }
 
-    let created = if args.create_kms_key { Some(aws.create_key(&args.party, policy).await?) } else { None };
+    let created = match &policy {
+        Some(policy) => Some(aws.create_key(&args.party, policy).await?),
+        None => None,
+    };
     let Some(key) = created.as_ref().or(args.kms_key.as_ref()) else {
         return Err(Usage("init needs --kms-key or --create-kms-key".to_owned()).into());
     };
@@ -46,6 +53,11 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     })?;
 
     say(format_args!("The age identity is encrypted by {} and exists nowhere else.", deployment.kms_key_id));
+    if created.is_none() {
+        say(format_args!(
+            "Whoever may decrypt with this key can have it, now and later: let nobody, until nitro-sign policy --apply."
+        ));
+    }
     say("Next: nitro-sign key-gen.");
     print_json(&Started { deployment: &deployment, dir: &args.dir })
 }

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &args::Policy, options: &KmsOptions) -> Result<()>
 
 /// The policy's JSON.
 ///
-/// Both statements name their principals; there is none for the account root (`arn:aws:iam::ACCOUNT:root`), which
+/// All statements name their principals; there is none for the account root (`arn:aws:iam::ACCOUNT:root`), which
 /// would let IAM policies give anybody in the account any right on the key, Decrypt without attestation included. The
 /// price is that nobody but the administrators can repair the policy. KMS's lock-out check, which stays on, makes sure
 /// that whoever puts the policy is one of them.
@@ -73,37 +73,48 @@ fn render(args: &args::Policy, deployment: &Deployment) -> Result<Value> {
         .into_iter()
         .map(|(key, value)| (format!("kms:EncryptionContext:{key}"), Value::String(value)))
         .collect();
-    Ok(json!({
-        "Version": "2012-10-17",
-        "Id": "nitro-sign",
-        "Statement": [
-            {
-                "Sid": "AdministratorsManageTheKey",
-                "Effect": "Allow",
-                "Principal": { "AWS": args.admin },
-                "Action": ADMINISTRATOR_ACTIONS,
-                "Resource": "*",
-            },
-            {
-                // `key-gen` binds the identity to a bundle. Onto this key only: re-encrypted under a key of their own,
-                // an administrator could decrypt it there.
-                "Sid": "AdministratorsBindTheIdentityToABundle",
-                "Effect": "Allow",
-                "Principal": { "AWS": args.admin },
-                "Action": ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
-                "Resource": "*",
-                "Condition": { "Bool": { "kms:ReEncryptOnSameKey": "true" } },
-            },
-            {
-                "Sid": "TheEnclaveUnsealsItsBundle",
-                "Effect": "Allow",
-                "Principal": { "AWS": args.role },
-                "Action": "kms:Decrypt",
-                "Resource": "*",
-                "Condition": { "StringEqualsIgnoreCase": attested, "StringEquals": context },
-            },
-        ],
-    }))
+    let [manage, bind] = administrators(&args.admin);
+    let unseal = json!({
+        "Sid": "TheEnclaveUnsealsItsBundle",
+        "Effect": "Allow",
+        "Principal": { "AWS": args.role },
+        "Action": "kms:Decrypt",
+        "Resource": "*",
+        "Condition": { "StringEqualsIgnoreCase": attested, "StringEquals": context },
+    });
+    Ok(document(&[manage, bind, unseal]))
+}
+
+/// The policy of a key that was just made: nobody decrypts with it.
+pub(crate) fn of_new_key(admins: &[String]) -> Result<Value> {
+    check_administrators(admins)?;
+    Ok(document(&administrators(admins)))
+}
+
+fn document(statements: &[Value]) -> Value {
+    json!({ "Version": "2012-10-17", "Id": "nitro-sign", "Statement": statements })
+}
+
+fn administrators(admins: &[String]) -> [Value; 2] {
+    [
+        json!({
+            "Sid": "AdministratorsManageTheKey",
+            "Effect": "Allow",
+            "Principal": { "AWS": admins },
+            "Action": ADMINISTRATOR_ACTIONS,
+            "Resource": "*",
+        }),
+        // `key-gen` binds the identity to a bundle. Onto this key only: re-encrypted under a key of their own, an
+        // administrator could decrypt it there.
+        json!({
+            "Sid": "AdministratorsBindTheIdentityToABundle",
+            "Effect": "Allow",
+            "Principal": { "AWS": admins },
+            "Action": ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
+            "Resource": "*",
+            "Condition": { "Bool": { "kms:ReEncryptOnSameKey": "true" } },
+        }),
+    ]
 }
 
 /// The conditions are met only by a request with an attestation document: without one the keys are absent.
@@ -120,16 +131,20 @@ fn pcr_values(option: &str, pcrs: &[Pcr]) -> Result<Value> {
 fn check_principals(role: &str, admins: &[String]) -> Result<()> {
     let role_name = iam_resource("--role", role)?;
     ensure!(role_name.starts_with("role/"), "--role {role}: expected a role, arn:aws:iam::ACCOUNT:role/NAME");
+    check_administrators(admins)?;
+    if let Some(admin) = admins.iter().find(|admin| *admin == role) {
+        bail!("--admin {admin} is --role, too: the parent could replace the policy that binds it");
+    }
+    Ok(())
+}
+
+fn check_administrators(admins: &[String]) -> Result<()> {
     for admin in admins {
         let name = iam_resource("--admin", admin)?;
         ensure!(
             name.starts_with("role/") || name.starts_with("user/"),
             "--admin {admin}: expected a role or user; with the account root, IAM policies would decide who \
              administrates the key"
-        );
-        ensure!(
-            admin != role,
-            "--admin {admin} is --role, too: the parent could replace the policy that binds it"
         );
     }
     Ok(())

@@ -49,6 +49,9 @@ fn a_wrong_command_line_ends_with_2() {
         "init",
         "init --dir d --party p",
         "init --dir d --party p --kms-key k --create-kms-key --region eu-central-1",
+        "init --dir d --party p --create-kms-key --region eu-central-1",
+        "init --dir d --party p --create-kms-key --admin a --policy f --region eu-central-1",
+        "init --dir d --party p --kms-key k --admin a --region eu-central-1",
         "init --dir d --party p --kms-key k",
         "init --dir d --party Not_A_Party --kms-key k --region eu-central-1",
         "init --dir d --party p --kms-key k --region eu-central-1", // no credentials

@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use keyshares::{Bundle, Identity};
 use kms::KmsError;
-use support::{ADMIN, ED25519, PARENT, SECP256K1, World};
+use support::{ADMIN, ED25519, INIT, PARENT, SECP256K1, World};
 
 fn open(sealed: &[u8], identity: &[u8]) -> Bundle {
     let mut plaintext = Vec::new();
@@ -57,7 +57,7 @@ fn init_does_not_overwrite_a_deployment() {
     let world = World::start();
     world.init();
     let before = world.files();
-    let again = world.run(&ADMIN, "init --region eu-central-1 --dir deployment --party x --create-kms-key");
+    let again = world.run(&ADMIN, &format!("{INIT} --create-kms-key --admin {}", ADMIN.arn));
     assert_eq!(again.code, 1, "{}", again.stderr);
     assert!(again.stderr.contains("deployment.toml exists already"), "{}", again.stderr);
     assert_eq!(world.files(), before);
@@ -326,12 +326,42 @@ fn a_key_that_was_made_for_an_init_that_failed_is_named() {
         }],
     });
     fs::write(world.path("policy.json"), policy.to_string()).unwrap();
-    let init =
-        "init --region eu-central-1 --dir deployment --party enclave-a --create-kms-key --policy policy.json";
-    let ended = world.run(&ADMIN, init);
+    let ended = world.run(&ADMIN, &format!("{INIT} --create-kms-key --policy policy.json"));
     assert_eq!(ended.code, 1);
     for part in ["--kms-key arn:aws:kms:", "KMS Encrypt", "AccessDeniedException", "kms:Encrypt"] {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn with_a_new_key_nobody_reads_the_identity_and_the_administrator_goes_on() {
+    let world = World::start();
+    world.run(&ADMIN, &format!("{INIT} --create-kms-key --admin {}", ADMIN.arn)).json();
+    let ciphertext = fs::read(world.path("deployment/age-identity.kms")).unwrap();
+    for who in [&ADMIN, &PARENT] {
+        let refused = world.decrypt(who, &ciphertext, world.context()).await;
+        assert!(matches!(refused, Err(KmsError::Denied { .. })), "{}: {refused:?}", who.arn);
+    }
+    world.key_gen();
+    world.run(&ADMIN, &policy_command("--apply")).json();
+}
+
+#[test]
+fn a_new_key_whose_maker_could_not_administrate_it_is_refused() {
+    let world = World::start();
+    let ended = world.run(&ADMIN, &format!("{INIT} --create-kms-key --admin {}", PARENT.arn));
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("MalformedPolicyDocumentException"), "{}", ended.stderr);
+    assert!(world.files().is_empty());
+}
+
+#[test]
+fn with_an_existing_key_init_says_who_can_have_the_identity() {
+    let world = World::start();
+    let key = world.init()["kms_key_id"].as_str().unwrap().to_owned();
+    let again = format!("init --region eu-central-1 --dir other --party enclave-a --kms-key {key}");
+    let ended = world.run(&ADMIN, &again);
+    assert!(ended.stderr.contains("until nitro-sign policy --apply"), "{}", ended.stderr);
+    ended.json();
 }

@@ -160,7 +160,7 @@ impl Worlds {
             accounts: Vec::new(),
         };
         world.nitro_sign(
-            &["init", "--party", ENCLAVE_PARTY, "--create-kms-key", "--dir"],
+            &["init", "--party", ENCLAVE_PARTY, "--create-kms-key", "--admin", &world.admin.arn, "--dir"],
             &["deployment"],
             None,
         )?;

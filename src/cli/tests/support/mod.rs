@@ -24,6 +24,9 @@ pub(crate) const SECP256K1: [&str; 2] = [
     "f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9",
 ];
 
+/// An `init`, but for the key.
+pub(crate) const INIT: &str = "init --region eu-central-1 --dir deployment --party enclave-a";
+
 /// Someone with an access key of the emulated AWS account.
 pub(crate) struct Principal {
     pub(crate) arn: &'static str,
@@ -118,9 +121,19 @@ impl World {
         output.into()
     }
 
+    /// Under a policy that lets the tests look at the identity.
     pub(crate) fn init(&self) -> serde_json::Value {
-        let init = "init --region eu-central-1 --dir deployment --party enclave-a --create-kms-key";
-        self.run(&ADMIN, init).json()
+        let policy = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"AWS": ADMIN.arn},
+                "Action": "kms:*",
+                "Resource": "*",
+            }],
+        });
+        fs::write(self.path("open.json"), policy.to_string()).unwrap();
+        self.run(&ADMIN, &format!("{INIT} --create-kms-key --policy open.json")).json()
     }
 
     /// The arguments of a key-gen for one co-signer `gateway`, but for the accounts.

@@ -127,6 +127,9 @@ impl JournalConfig {
         if !has_name_length(&self.group) || !self.group.chars().all(allowed) {
             return Err(("group", "expected 1 to 512 characters out of a-z A-Z 0-9 _ - / . #".to_owned()));
         }
+        if self.group.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws/")) {
+            return Err(("group", "\"aws/\" at the start is AWS's own; expected another name".to_owned()));
+        }
         let stream = self.stream.as_deref().unwrap_or("default");
         if !has_name_length(stream) || stream.contains([':', '*']) || stream.contains(char::is_control) {
             return Err(("stream", "expected 1 to 512 characters without : and *".to_owned()));
@@ -231,6 +234,7 @@ mod tests {
         refusal("region = 'eu-central-1.attacker.example'");
         refusal("group = ''");
         refusal("group = 'a b'");
+        refusal("group = 'AWS/parent'");
         refusal(&format!("group = '{}'", "a".repeat(513)));
         refusal("stream = 'a:b'");
         refusal("stream = ''");

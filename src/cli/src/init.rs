@@ -55,7 +55,8 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     say(format_args!("The age identity is encrypted by {} and exists nowhere else.", deployment.kms_key_id));
     if created.is_none() {
         say(format_args!(
-            "Whoever may decrypt with this key can have it, now and later: let nobody, until nitro-sign policy --apply."
+            "Whoever may decrypt with {} now can have that identity; nitro-sign policy --apply ends that, but for grants.",
+            deployment.kms_key_id
         ));
     }
     say("Next: nitro-sign key-gen.");

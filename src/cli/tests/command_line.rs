@@ -75,6 +75,22 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[test]
+fn a_new_key_needs_its_administrators_or_its_policy_and_not_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let init = "init --dir d --party p --region eu-central-1 --create-kms-key";
+    for (more, words) in [
+        ("", ["not provided", "--admin", "--policy"]),
+        ("--admin a --policy f", ["cannot be used with", "--admin", "--policy"]),
+    ] {
+        let (code, _, stderr) = run(directory.path(), &format!("{init} {more}"), "");
+        assert_eq!(code, 2, "{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word}: {stderr}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_done_ends_with_1_and_names_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let zero = "0".repeat(96);

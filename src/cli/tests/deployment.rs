@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use keyshares::{Bundle, Identity};
 use kms::KmsError;
-use support::{ADMIN, ED25519, INIT, PARENT, SECP256K1, World};
+use support::{ADMIN, ED25519, INIT, PARENT, SECP256K1, USER, World};
 
 fn open(sealed: &[u8], identity: &[u8]) -> Bundle {
     let mut plaintext = Vec::new();
@@ -339,12 +339,30 @@ async fn with_a_new_key_nobody_reads_the_identity_and_the_administrator_goes_on(
     let world = World::start();
     world.run(&ADMIN, &format!("{INIT} --create-kms-key --admin {}", ADMIN.arn)).json();
     let ciphertext = fs::read(world.path("deployment/age-identity.kms")).unwrap();
-    for who in [&ADMIN, &PARENT] {
+    for who in [&ADMIN, &PARENT, &USER] {
         let refused = world.decrypt(who, &ciphertext, world.context()).await;
         assert!(matches!(refused, Err(KmsError::Denied { .. })), "{}: {refused:?}", who.arn);
     }
+    let key = world.facts()["kms_key_id"].as_str().unwrap().to_owned();
+    let first = world.client(&ADMIN).get_key_policy().key_id(key).send().await.unwrap();
+    let first: serde_json::Value = serde_json::from_str(first.policy().unwrap()).unwrap();
+
     world.key_gen();
-    world.run(&ADMIN, &policy_command("--apply")).json();
+    let then = world.run(&ADMIN, &policy_command("--apply")).json();
+    assert_eq!(first["Statement"].as_array().unwrap()[..], then["Statement"].as_array().unwrap()[..2]);
+}
+
+#[test]
+fn no_key_is_made_for_an_administrator_that_is_too_wide() {
+    let world = World::start();
+    for admin in ["arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:role/*", "*"] {
+        let admins = format!("--admin {} --admin {admin}", ADMIN.arn);
+        // Nothing listens there: it is refused before anything is asked of KMS.
+        let ended = world.run_at(&ADMIN, "127.0.0.1:1", &format!("{INIT} --create-kms-key {admins}"));
+        assert_eq!(ended.code, 1, "{admin}");
+        assert!(ended.stderr.contains(&format!("--admin {admin}: expected")), "{}", ended.stderr);
+        assert!(!world.deployment().exists());
+    }
 }
 
 #[test]
@@ -362,6 +380,8 @@ fn with_an_existing_key_init_says_who_can_have_the_identity() {
     let key = world.init()["kms_key_id"].as_str().unwrap().to_owned();
     let again = format!("init --region eu-central-1 --dir other --party enclave-a --kms-key {key}");
     let ended = world.run(&ADMIN, &again);
-    assert!(ended.stderr.contains("until nitro-sign policy --apply"), "{}", ended.stderr);
+    for part in ["Whoever may decrypt", &key, "nitro-sign policy --apply"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
     ended.json();
 }

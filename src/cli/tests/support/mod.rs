@@ -1,4 +1,4 @@
-//! The KMS stand-in with two principals, and the program under test pointed at it.
+//! The KMS stand-in with three principals, and the program under test pointed at it.
 
 use std::{
     collections::HashMap,
@@ -45,6 +45,12 @@ pub(crate) const PARENT: Principal = Principal {
     arn: "arn:aws:iam::111122223333:role/parent",
     access_key_id: "AKIAPARENTPARENTPAR0",
     secret_access_key: "a-parent-of-an-emulator",
+};
+/// Someone else in the account, whom IAM lets do everything, as it does all principals of the stand-in.
+pub(crate) const USER: Principal = Principal {
+    arn: "arn:aws:iam::111122223333:user/someone",
+    access_key_id: "AKIASOMEONESOMEONE00",
+    secret_access_key: "a-user-of-an-emulator",
 };
 
 /// What the program wrote and how it ended.
@@ -241,7 +247,7 @@ fn start_emulator(directory: &Path, root: &Path) -> Child {
         "--state-dir",
     ]);
     command.arg(directory).arg("--attestation-root").arg(root);
-    for who in [ADMIN, PARENT] {
+    for who in [ADMIN, PARENT, USER] {
         command
             .arg("--principal")
             .arg(format!("{}:{}:{}", who.arn, who.access_key_id, who.secret_access_key));

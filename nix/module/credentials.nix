@@ -8,6 +8,8 @@
 let
   cfg = config.services.nitro-sign.parent;
   inherit (cfg.kms) assumeRole keyId region;
+  # "aws", "aws-cn", …: role and key are in the same one.
+  partition = lib.elemAt (lib.splitString ":" assumeRole) 1;
   types = lib.types // import ./types.nix { inherit lib; };
 
   directory = "nitro-sign-credentials";
@@ -19,7 +21,8 @@ let
       {
         Effect = "Allow";
         Action = "kms:Decrypt";
-        Resource = if lib.hasPrefix "arn:" keyId then keyId else "arn:aws:kms:${region}:*:key/${keyId}";
+        Resource =
+          if lib.hasPrefix "arn:" keyId then keyId else "arn:${partition}:kms:${region}:*:key/${keyId}";
       }
     ];
   };
@@ -55,7 +58,7 @@ in
         HOME = "/var/empty";
       };
       # Not RemainAfterExit: each start of the parent runs it again, one by Restart= too.
-      serviceConfig = {
+      serviceConfig = import ./hardening.nix // {
         Type = "oneshot";
         ExecStart = lib.escapeShellArgs [
           (lib.getExe credentials)
@@ -67,27 +70,19 @@ in
         RuntimeDirectory = directory;
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = true;
-        CapabilityBoundingSet = "";
-        LimitCORE = 0;
-        NoNewPrivileges = true;
         PrivateDevices = true;
-        PrivateTmp = true;
-        ProtectHome = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectSystem = "strict";
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
           "AF_INET6"
         ];
-        RestrictNamespaces = true;
-        UMask = "0077";
       };
     };
 
+    # Not `requires`: systemd would not start the parent again after STS was out of reach once. So it starts, finds no credentials,
+    # and is started again later, which runs the other unit again.
     systemd.services.nitro-sign-parent = {
-      requires = [ "nitro-sign-credentials.service" ];
+      wants = [ "nitro-sign-credentials.service" ];
       after = [ "nitro-sign-credentials.service" ];
     };
   };

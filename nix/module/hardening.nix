@@ -1,5 +1,5 @@
-# What no unit of this module needs that talks to the network as a user of its own. Devices, address families and memory that is
-# both written and run are each unit's own matter.
+# What no unit of this module needs that talks to the network, as whichever user. Devices, address families and memory that is both
+# written and run are each unit's own matter.
 {
   # --- files ---
   UMask = "0077";

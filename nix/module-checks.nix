@@ -1,6 +1,6 @@
 # Checks of the module: that docs/module-options.md and the units rendered from it are current, that bad configurations are
-# refused with words that help, that the programs accept what the module writes, that the journal's service is no part of the
-# parent's fate, and that cores and memory are set apart as said. nix/module-image-checks.nix has those of the image.
+# refused with words that help, that the programs accept what the module writes and read nothing else, that the journal's service
+# is no part of the parent's fate, that credentials are made as said, and that cores and memory are set apart as said. nix/module-image-checks.nix has those of the image.
 {
   pkgs,
   # Packages with the programs `parent` and `eif`.
@@ -113,10 +113,51 @@ let
       "nitro-sign-parent"
     ) "journal: it depends on the parent";
 
+  # --- credentials: for one key, and whoever waits for them is not given up ---
+  # Which tool asks STS does not matter here.
+  evaluateWithoutTool = import ./module-evaluate.nix {
+    pkgs = pkgs // {
+      awscli2 = pkgs.emptyDirectory;
+    };
+  };
+  assuming =
+    partition: keyId:
+    (evaluateWithoutTool [
+      good
+      {
+        services.nitro-sign.parent.kms = {
+          assumeRole = "arn:${partition}:iam::111122223333:role/nitro-sign-kms";
+          credentialsFile = lib.mkForce "/run/nitro-sign-credentials/kms.json";
+          keyId = lib.mkForce keyId;
+        };
+      }
+    ]).config.systemd.services;
+  policyFor =
+    partition: keyId: resource:
+    lib.optional (
+      !lib.hasInfix ''"Resource":"${resource}"'' (assuming partition keyId)
+      .nitro-sign-credentials.serviceConfig.ExecStart
+    ) "credentials: not for ${resource}";
+  waiting = (assuming "aws" "1234").nitro-sign-parent;
+  fromCredentials =
+    policyFor "aws-cn" "1234" "arn:aws-cn:kms:eu-central-1:*:key/1234"
+    ++ (
+      let
+        key = "arn:aws:kms:eu-central-1:111122223333:key/1234";
+      in
+      policyFor "aws" key key
+    )
+    ++ lib.optional (
+      !lib.elem "nitro-sign-credentials.service" waiting.wants
+      || !lib.elem "nitro-sign-credentials.service" waiting.after
+    ) "credentials: the parent does not wait for them"
+    ++ lib.optional (lib.elem "nitro-sign-credentials.service" waiting.requires) "credentials: if they fail once, systemd gives the parent up";
+
   problems =
     lib.concatLists (lib.mapAttrsToList problemOf refused)
     ++ fromDeployment
     ++ fromJournal
+    ++ fromCredentials
     ++ map (message: "the good configuration: ${message}") (failures [ good ])
     ++ lib.optional (!accepted { }) "the good configuration has a wrong type"
     ++ lib.mapAttrsToList (name: _: "${name}: no type refuses it") (
@@ -148,6 +189,7 @@ in
         nativeBuildInputs = [
           parent
           pkgs.openssl
+          pkgs.python3
         ];
       }
       ''
@@ -162,6 +204,10 @@ in
             parent check --config ${name}.toml
           '') configFiles
         )}
+        # Every key that the daemon reads is an option.
+        python3 ${./module/keys.py} ${../docs/parent.example.toml} ${
+          lib.concatStringsSep " " (map (name: "${name}.toml") (lib.attrNames configFiles))
+        }
         touch $out
       '';
 
@@ -196,6 +242,9 @@ in
             grep "cursor_file.*holds no journal cursor" problem
           '') journals
         )}
+        # journalctl is the system's.
+        grep -v "^journalctl = " ${../docs/journal.example.toml} > example.toml
+        python3 ${./module/keys.py} example.toml ${journalFile journals.everything.module}
         # And one that is not accepted.
         { cat ${journalFile journals.least.module}; echo "retention = 90"; } | ship
         grep "unknown field .retention." problem
@@ -205,6 +254,11 @@ in
   inherit (import ./module-image-checks.nix { inherit pkgs parent eif-tool; }) module-image;
 
   module-units = (import ./module-units.nix { inherit pkgs; }).check;
+
+  module-credentials = pkgs.runCommand "module-credentials" { } ''
+    bash ${./module/credentials-test.sh} ${./module/credentials.sh}
+    touch $out
+  '';
 
   module-reserve = pkgs.runCommand "module-reserve" { } ''
     bash ${./module/reserve-test.sh} ${./module/reserve.sh}

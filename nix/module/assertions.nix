@@ -23,6 +23,12 @@ let
       assertion = !lib.hasPrefix builtins.storeDir cfg.kms.credentialsFile;
       message = "${option "kms.credentialsFile"} is in the Nix store, which everybody on the machine can read; name a file below /run, as a string.";
     }
+    {
+      assertion =
+        lib.hasPrefix "arn:" cfg.kms.keyId
+        -> lib.elemAt (lib.splitString ":" cfg.kms.keyId) 3 == cfg.kms.region;
+      message = "${option "kms.keyId"} is a key of another region than ${option "kms.region"}, ${cfg.kms.region}; name the region of the key.";
+    }
   ];
 
   nitro = [

@@ -80,6 +80,10 @@ in
       module = with' "kms.credentialsFile" "${builtins.storeDir}/kms.json";
       message = "name a file below /run";
     };
+    "a key of another region" = {
+      module = with' "kms.keyId" "arn:aws:kms:eu-west-1:111122223333:key/1234abcd";
+      message = "name the region of the key";
+    };
     "a test root for a Nitro Enclave" = {
       module = with' "enclave.attestationRoot" file;
       message = "remove the setting";
@@ -146,6 +150,12 @@ in
     "epoch 0" = with' "bundle.epoch" 0;
     "a Nix path of credentials" = with' "kms.credentialsFile" ./module.nix;
     "a role that is none" = with' "kms.assumeRole" "nitro-sign-kms";
+    "a region with a space" = with' "kms.region" "eu central 1";
+    "an alias" = with' "kms.keyId" "alias/nitro-sign";
+    "the ARN of an alias" = with' "kms.keyId" "arn:aws:kms:eu-central-1:111122223333:alias/nitro-sign";
+    "an address that is a name" = with' "ingress.address" "localhost";
+    "a port that the system chooses" = with' "ingress.port" 0;
+    "a relay without port" = with' "relay.upstream" "gateway.internal";
     "an upstream without port" = with' "kms.upstream" "kms.example.com";
     "an empty core" = cores [ [ ] ];
     "an unknown backend" = with' "enclave.backend" "docker";
@@ -166,6 +176,7 @@ in
   rendered = {
     nitro = { };
     nitro-everything.services.nitro-sign.parent = {
+      enclave.workload = true;
       enclave.nitro = {
         cid = 17;
         memoryMib = 1024;
@@ -173,8 +184,10 @@ in
       kms = {
         assumeRole = "arn:aws:iam::111122223333:role/nitro-sign-kms";
         credentialsFile = lib.mkForce "/run/nitro-sign-credentials/kms.json";
+        keyId = lib.mkForce "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
         upstream = "[fd00::1]:443";
       };
+      relay.upstream = "gateway.internal:8080";
       ingress.address = "::1";
     };
     process.services.nitro-sign.parent = lib.recursiveUpdate emulated {

@@ -45,6 +45,17 @@ in
       '';
     };
 
+    workload = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        The image has a program of its own in the place of the signing service (`workload` of `lib.mkEif`), which has no TLS
+        key that an attestation document names: docs/parent.md says what is verified then. If not said here, such an image is
+        refused when it runs; if said, one with the signing service is.
+      '';
+    };
+
     nitro = {
       image = mkOption {
         type = types.file;

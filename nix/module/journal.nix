@@ -38,7 +38,7 @@ in
       '';
     };
     region = mkOption {
-      type = types.strMatching "[a-z0-9-]+";
+      type = types.region;
       default = parent.kms.region;
       defaultText = lib.literalExpression "config.services.nitro-sign.parent.kms.region";
       example = "eu-west-1";

@@ -107,14 +107,14 @@ in
 
     kms = {
       region = mkOption {
-        type = types.strMatching "[a-z0-9-]+";
+        type = types.region;
         example = "eu-central-1";
         description = "AWS region of the key.";
       };
       keyId = mkOption {
-        type = types.nonEmptyStr;
+        type = types.kmsKey;
         example = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-        description = "Id or ARN of the key that releases the age identity.";
+        description = "Id or ARN of the key that releases the age identity; no alias.";
       };
       upstream = mkOption {
         type = types.nullOr types.hostPort;
@@ -143,15 +143,25 @@ in
       };
     };
 
+    relay.upstream = mkOption {
+      type = types.nullOr types.hostPort;
+      default = null;
+      example = "gateway.internal:8080";
+      description = ''
+        The relay that the enclave may dial: where its vsock port 8080 leads. `null`: nowhere. TLS, if any, ends there and in
+        the enclave.
+      '';
+    };
+
     ingress = {
       address = mkOption {
-        type = types.nonEmptyStr;
+        type = types.ipAddress;
         default = "0.0.0.0";
         example = "10.0.1.10";
         description = "IP address where clients connect, once the enclave is verified.";
       };
       port = mkOption {
-        type = types.port;
+        type = types.ints.between 1 65535;
         default = 50051;
         example = 50052;
         description = "TCP port where clients connect.";

@@ -39,7 +39,7 @@ let
     # RuntimeDirectory= of the unit.
     runtime_dir = "/run/nitro-sign";
     enclave = {
-      inherit (cfg.enclave) backend pcr0;
+      inherit (cfg.enclave) backend pcr0 workload;
       attestation_root = cfg.enclave.attestationRoot;
       ${cfg.enclave.backend} = backends.${cfg.enclave.backend};
     };
@@ -62,7 +62,8 @@ let
       session_deadline_ms = cfg.limits.sessionDeadlineMs;
       boot_timeout_ms = cfg.limits.bootTimeoutMs;
     };
-  };
+  }
+  // lib.optionalAttrs (cfg.relay.upstream != null) { inherit (cfg) relay; };
 in
 {
   options.services.nitro-sign.parent.configFile = lib.mkOption {

@@ -5,6 +5,11 @@ let
 in
 {
   pcr = matching "[0-9a-fA-F]{96}" "96 hexadecimal digits";
+  region = matching "[a-z0-9-]+" "AWS region such as eu-central-1";
+  # No alias: it is no resource of a policy, and may lead to another key tomorrow.
+  kmsKey = matching "[a-zA-Z0-9-]+|arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[a-zA-Z0-9-]+" "id or ARN of a KMS key (no alias)";
+  # What is none of both, and still matches, the daemon refuses.
+  ipAddress = matching "[0-9]{1,3}([.][0-9]{1,3}){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*" "IP address";
   sha256 = matching "[0-9a-fA-F]{64}" "64 hexadecimal digits";
   hostPort = matching "[^:]+:[0-9]+|\\[[0-9a-fA-F:]+]:[0-9]+" "host:port";
   httpsEndpoint = matching "https://([a-zA-Z0-9.-]+|\\[[0-9a-fA-F:]+])(:[0-9]+)?" "https://host or https://host:port";

@@ -56,6 +56,43 @@ in
     cmp pcrs.json $out/pcrs.json
   '';
 
+  # What the enclave would refuse becomes no image.
+  eif-config =
+    let
+      program = "${packages.sign-service}/bin/sign-service";
+      config = arguments: (packages.mkEif arguments).config;
+      refused =
+        arguments:
+        (config arguments).overrideAttrs (derivation: {
+          buildCommand = ''
+            if (${derivation.buildCommand}) 2> problem; then
+              echo "not refused: $(cat $out)"
+              exit 1
+            fi
+            mv problem $out
+          '';
+        });
+      accepted = config {
+        workload = {
+          inherit program;
+          health = "tcp";
+        };
+      };
+      misspelt = refused {
+        workload = {
+          inherit program;
+          arguments = [ ];
+        };
+      };
+      misplaced = refused { config.relay = "127.0.0.1:8080"; };
+    in
+    pkgs.runCommand "eif-config" { } ''
+      grep '^health = "tcp"' ${accepted}
+      grep 'unknown field `arguments`' ${misspelt}
+      grep 'unknown field `relay`' ${misplaced}
+      touch $out
+    '';
+
   # Decided by evaluation: what is around the image's sources has no influence on it.
   eif-inputs =
     let

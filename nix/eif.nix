@@ -50,10 +50,26 @@ let
     else
       (formats.toml { }).generate "enclave.toml" (lib.recursiveUpdate defaults changes);
   roots = if kmsAuthority != null then "${kmsAuthority}/kms-ca.pem" else kmsRoots;
-  # What a derivation makes is not known before: a key at the top of the file, before any table.
-  withRoots = runCommand "enclave.toml" { } ''
-    grep -q "BEGIN CERTIFICATE" ${roots} || { echo "${roots} holds no certificate in PEM"; exit 1; }
-    { echo 'kms_roots_pem = """'; cat ${roots}; echo '"""'; cat ${withChanges}; } > $out
+  # What the enclave would refuse when it runs is not built.
+  changed = runCommand "enclave.toml" { } ''
+    ${lib.optionalString (roots != null) ''
+      grep -q "BEGIN CERTIFICATE" ${roots} || { echo "${roots} holds no certificate in PEM"; exit 1; }
+      # A key at the top of the file, before any table.
+      { echo 'kms_roots_pem = """'; cat ${roots}; echo '"""'; } > $out
+    ''}
+    cat ${withChanges} >> $out
+    ${lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+      # Nobody is at that place: a program that looks there has taken the rest.
+      sed 's|^parent = .*|parent = "unix:/nonexistent/parent"|' $out > enclave.toml
+      said=$(${enclave}/bin/enclave enclave.toml 2>&1) || true
+      case $said in
+        *ParentUnreachable*) ;;
+        *)
+          printf 'the enclave refuses the configuration of %s; see `config` and `workload` of mkEif:\n%b\n' ${lib.escapeShellArg name} "$said" >&2
+          exit 1
+          ;;
+      esac
+    ''}
   '';
 
   # --- inputs: name below inputs/ = file in the store ---
@@ -65,7 +81,7 @@ let
     enclave = "${enclave}/bin/enclave";
     sign-service =
       if workload == null then "${sign-service}/bin/sign-service" else "${workload.program}";
-    "enclave.toml" = "${if roots == null then withChanges else withRoots}";
+    "enclave.toml" = "${if changes == { } && roots == null then committed else changed}";
   }
   // files;
 
@@ -103,6 +119,9 @@ assert lib.assertMsg (roots == null || !(configured ? kms_roots_pem))
   "mkEif: `config.kms_roots_pem` names the roots for TLS to KMS, and so does another argument; keep one";
 assert lib.assertMsg (!(configured ? workload))
   "mkEif: `config` has [workload]; the program has to be put into the image, too: use the argument `workload`";
+assert lib.assertMsg (
+  workload == null || workload ? program
+) "mkEif: `workload` has no `program`: the static program, as a file or a derivation that is one";
 assert lib.assertMsg (lib.all (lib.hasPrefix "/") (
   lib.attrNames workload.files or { }
 )) "mkEif: a name in `workload.files` is no absolute path; it says where the file is in the image";
@@ -114,6 +133,8 @@ runCommand "${name}-eif"
     ];
     passthru = {
       inherit inputs kernel;
+      # Of an image with another enclave.toml than the committed one.
+      config = changed;
     };
     meta = {
       description = "Enclave image with its PCRs and what it was made of";

@@ -85,7 +85,10 @@ impl<S: Sink> Shipper<S> {
         }
         service_manager::tell(&[NotifyState::Stopping]);
         let end = Instant::now() + LAST_READS;
-        while let Ok(Ok(Some(line))) = timeout_at(end.min(Instant::now() + QUIET), self.reader.next()).await {
+        // The first condition is not idle: a wait whose time is over still returns a line that is there.
+        while Instant::now() < end
+            && let Ok(Ok(Some(line))) = timeout_at(end.min(Instant::now() + QUIET), self.reader.next()).await
+        {
             self.take(&line).await?;
         }
         self.flush().await

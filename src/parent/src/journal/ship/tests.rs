@@ -21,12 +21,14 @@ type Put = (Vec<Event>, Option<String>);
 struct Kept {
     puts: Arc<Mutex<Vec<Put>>>,
     cursor: PathBuf,
+    takes: Duration,
     refuses: bool,
 }
 
 impl Sink for Kept {
     async fn put(&self, events: Vec<Event>) -> Result<(), JournalError> {
         self.puts.lock().unwrap().push((events, fs::read_to_string(&self.cursor).ok()));
+        sleep(self.takes).await;
         if self.refuses {
             return Err(JournalError::InstanceId { problem: "refused by the test".to_owned() });
         }
@@ -43,7 +45,8 @@ impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cursor = directory.path().join("cursor");
-        Self { kept: Kept { puts: Arc::default(), cursor, refuses: false }, _directory: directory }
+        let kept = Kept { puts: Arc::default(), cursor, takes: Duration::ZERO, refuses: false };
+        Self { kept, _directory: directory }
     }
 
     fn cursor(&self) -> Option<String> {
@@ -74,11 +77,16 @@ impl World {
     }
 }
 
+/// An entry.
+fn line(number: u32) -> String {
+    format!(
+        r#"{{"__CURSOR":"s=1;i={number}","__REALTIME_TIMESTAMP":"178900000000{number}000","MESSAGE":"m{number}"}}"#
+    )
+}
+
 /// A shell command that prints an entry.
 fn entry(number: u32) -> String {
-    format!(
-        r#"echo '{{"__CURSOR":"s=1;i={number}","__REALTIME_TIMESTAMP":"178900000000{number}000","MESSAGE":"m{number}"}}'; "#
-    )
+    format!("echo '{}'; ", line(number))
 }
 
 #[tokio::test]
@@ -111,6 +119,20 @@ async fn a_journal_that_never_falls_silent_does_not_delay_the_stop_for_long() {
     let started = Instant::now();
     world.run(&script, pin!(sleep(Duration::from_millis(100)))).await.unwrap();
     assert!(started.elapsed() < LAST_READS + Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// Each batch is full, and taken slowly: there is always another line.
+#[tokio::test]
+async fn a_journal_that_is_longer_than_the_time_to_stop_is_left_to_the_next_start() {
+    let mut world = World::new();
+    world.kept.takes = LAST_READS / 2;
+    let file = world.kept.cursor.with_extension("lines");
+    fs::write(&file, format!("{}\n", line(1)).repeat(200_000)).unwrap();
+    let script = format!("cat {}; sleep 1000", file.display());
+    let stopped = timeout(Duration::from_secs(20), world.run(&script, pin!(sleep(FLUSH)))).await;
+    // The batch that was on its way, two in the time for reading, the one that outlasts it, and the last one.
+    let batches = world.puts().len();
+    assert!(stopped.is_ok_and(|end| end.is_ok()) && batches <= 5, "it read on for {batches} batches");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! ([`Config::configuration`]) or, like `pcr0`, protects the operator from starting the wrong image.
 
 mod enclave;
+mod file;
 mod nitro;
 mod values;
 
@@ -21,9 +22,14 @@ use serde::Deserialize;
 use vsock::Endpoint;
 
 pub use enclave::{Backend, Enclave, Invocation, Process, Qemu};
+pub use file::ConfigError;
 pub use nitro::Nitro;
 pub use values::{HostPort, Root};
 
+pub(crate) use file::{Refused, parse, read};
+
+/// Shows every key.
+const EXAMPLE: &str = "docs/parent.example.toml";
 /// The longest path of a Unix socket, bytes (`sun_path` holds 108 with its end).
 const MAX_SOCKET_PATH: usize = 107;
 /// The longest name of a socket below `runtime_dir`.
@@ -134,49 +140,15 @@ fn default_kms_timeout_ms() -> u32 {
     10_000
 }
 
-/// Why a configuration file is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}; give its path with --config", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not TOML, a key is unknown or missing, or a value has the wrong form.
-    #[error("{} is refused: {problem}\ndocs/parent.example.toml shows every key", file.display())]
-    Form {
-        /// The file.
-        file: PathBuf,
-        /// Line, key and what is wrong with it.
-        problem: String,
-    },
-    /// A value is not allowed.
-    #[error("{}: `{key}`: {problem}", file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// The key, with its table, for example `kms.region`.
-        key: &'static str,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-}
-
 impl Config {
     /// Reads and checks a file. The files that it names are not looked at: they may be on another machine.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-        Self::parse(&text, file)
+        Self::parse(&read(file)?, file)
     }
 
     /// As [`Config::load`], of a text that is the content of `file`.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Form { file: file.to_owned(), problem: error.to_string() })?;
+        let mut config: Self = parse(text, file, EXAMPLE)?;
         let directory = match file.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -295,22 +267,6 @@ impl Config {
             length - MAX_SOCKET_PATH
         );
         Err(Refused::new("runtime_dir", problem))
-    }
-}
-
-/// A value that is not allowed, before the file's name is known.
-struct Refused {
-    key: &'static str,
-    problem: String,
-}
-
-impl Refused {
-    fn new(key: &'static str, problem: impl Into<String>) -> Self {
-        Self { key, problem: problem.into() }
-    }
-
-    fn in_file(self, file: &Path) -> ConfigError {
-        ConfigError::Value { file: file.to_owned(), key: self.key, problem: self.problem }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     Failed, Reason,
     backend::BackendError,
     config::{ConfigError, FileError, RootError},
-    journal::{JournalConfigError, JournalError},
+    journal::JournalError,
     status::RuntimeDirError,
 };
 
@@ -38,9 +38,6 @@ pub fn of_reason(reason: Reason) -> u8 {
 /// Of an error before there was a run.
 pub fn of_error(error: &(dyn std::error::Error + 'static)) -> u8 {
     if error.is::<ConfigError>() || error.is::<RootError>() || error.is::<FileError>() {
-        return CONFIGURATION;
-    }
-    if error.is::<JournalConfigError>() {
         return CONFIGURATION;
     }
     if let Some(error) = error.downcast_ref::<JournalError>() {

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{exit, journal::cloudwatch::CloudWatch};
 
-pub use config::{JournalConfig, JournalConfigError};
+pub use config::JournalConfig;
 
 /// Why the journal is not shipped any more.
 #[derive(Debug, thiserror::Error)]

@@ -31,7 +31,7 @@ mod testing;
 pub use ciphertexts::{CiphertextError, Ciphertexts, fetch};
 pub use credentials::Credentials;
 pub use heartbeat::{HEARTBEAT, Heartbeat};
-pub use journal::{JournalConfig, JournalConfigError, JournalError, ship_journal};
+pub use journal::{JournalConfig, JournalError, ship_journal};
 pub use reason::{Failed, Reason};
 pub use run::{Outcome, run};
 pub use stage::{check_image, stage};

@@ -54,7 +54,7 @@ fn a_configuration_that_is_missing_or_refused_is_a_configuration_error() {
     for (file, problem) in
         [("/nonexistent/parent.toml", "No such file"), (refused.to_str().unwrap(), "regoin")]
     {
-        for command in ["run", "check", "measure", "check-image"] {
+        for command in ["run", "check", "measure", "check-image", "ship-journal"] {
             let (code, message) = ends(&[command, "--config", file]);
             assert_eq!(code, 78, "{command}: {message}");
             assert!(message.contains(problem), "{command}: {message}");

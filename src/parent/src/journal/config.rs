@@ -1,7 +1,6 @@
 //! `journal.toml`: what the operator configures. `docs/journal.example.toml` shows every key.
 
 use std::{
-    fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,6 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::config::{self, ConfigError, Refused};
+
+/// Shows every key.
+const EXAMPLE: &str = "docs/journal.example.toml";
 /// Names of groups and streams, characters (CloudWatch Logs API reference, CreateLogGroup and CreateLogStream).
 const NAME_LENGTH: RangeInclusive<usize> = 1..=512;
 /// How long an entry may wait for others: longer than that is no journal that leaves the machine in time.
@@ -53,56 +56,16 @@ fn milliseconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Dur
     Ok(Duration::from_millis(u64::deserialize(deserializer)?))
 }
 
-/// Why a configuration file is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}; give its path with --config", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not TOML, a key is unknown or missing, or a value has the wrong form.
-    #[error("{} is refused: {problem}\ndocs/journal.example.toml shows every key", file.display())]
-    Form {
-        /// The file.
-        file: PathBuf,
-        /// Line, key and what is wrong with it.
-        problem: String,
-    },
-    /// A value is not allowed.
-    #[error("{}: `{key}`: {problem}", file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// The key.
-        key: &'static str,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-}
-
 impl JournalConfig {
     /// Reads and checks a file. Relative paths in it are relative to its directory.
-    pub fn load(file: &Path) -> Result<Self, JournalConfigError> {
-        let text = fs::read_to_string(file)
-            .map_err(|source| JournalConfigError::Read { file: file.to_owned(), source })?;
-        Self::parse(&text, file)
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&config::read(file)?, file)
     }
 
     /// As [`JournalConfig::load`], of a text that is the content of `file`.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, JournalConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| JournalConfigError::Form {
-            file: file.to_owned(),
-            problem: error.to_string(),
-        })?;
-        config.validate().map_err(|(key, problem)| JournalConfigError::Value {
-            file: file.to_owned(),
-            key,
-            problem,
-        })?;
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = config::parse(text, file, EXAMPLE)?;
+        config.validate().map_err(|refused| refused.in_file(file))?;
         let directory = file.parent().unwrap_or(Path::new(""));
         config.cursor_file = directory.join(&config.cursor_file);
         config.ca_file = config.ca_file.map(|ca_file| directory.join(ca_file));
@@ -114,28 +77,26 @@ impl JournalConfig {
         self.journalctl.first().map_or("", String::as_str)
     }
 
-    fn validate(&self) -> Result<(), (&'static str, String)> {
+    fn validate(&self) -> Result<(), Refused> {
         // It becomes part of a host name.
         let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.region.is_empty() || !self.region.chars().all(is_label) {
-            return Err((
-                "region",
-                format!("expected a region such as \"eu-central-1\", got {:?}", self.region),
-            ));
+            let problem = format!("expected a region such as \"eu-central-1\", got {:?}", self.region);
+            return Err(Refused::new("region", problem));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
         if !has_name_length(&self.group) || !self.group.chars().all(allowed) {
-            return Err(("group", "expected 1 to 512 characters out of a-z A-Z 0-9 _ - / . #".to_owned()));
+            return Err(Refused::new("group", "expected 1 to 512 characters out of a-z A-Z 0-9 _ - / . #"));
         }
         if self.group.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws/")) {
-            return Err(("group", "\"aws/\" at the start is AWS's own; expected another name".to_owned()));
+            return Err(Refused::new("group", "\"aws/\" at the start is AWS's own; expected another name"));
         }
         let stream = self.stream.as_deref().unwrap_or("default");
         if !has_name_length(stream) || stream.contains([':', '*']) || stream.contains(char::is_control) {
-            return Err(("stream", "expected 1 to 512 characters without : and *".to_owned()));
+            return Err(Refused::new("stream", "expected 1 to 512 characters without : and *"));
         }
         if self.endpoint.as_ref().is_some_and(|url| !is_https(url)) {
-            return Err(("endpoint", "expected \"https://host\" or \"https://host:port\"".to_owned()));
+            return Err(Refused::new("endpoint", "expected \"https://host\" or \"https://host:port\""));
         }
         let no_ca_file = self.ca_file.as_ref().is_some_and(|file| file.as_os_str().is_empty());
         for (key, is_empty) in [
@@ -145,13 +106,14 @@ impl JournalConfig {
             ("journalctl", self.program().is_empty()),
         ] {
             if is_empty {
-                return Err((key, "an empty text has no meaning here".to_owned()));
+                return Err(Refused::new(key, "an empty text has no meaning here"));
             }
         }
         let flush_ms = u64::try_from(self.flush.as_millis()).unwrap_or(u64::MAX);
         if !FLUSH_MS.contains(&flush_ms) {
             let (least, most) = (FLUSH_MS.start(), FLUSH_MS.end());
-            return Err(("flush_ms", format!("expected {least} to {most}, got {flush_ms}")));
+            let problem = format!("expected {least} to {most}, got {flush_ms}");
+            return Err(Refused::new("flush_ms", problem));
         }
         Ok(())
     }
@@ -175,7 +137,7 @@ mod tests {
     const FILE: &str = "/etc/nitro-sign/journal.toml";
     const LEAST: &str = "region = 'eu-central-1'\ngroup = '/nitro-sign/parent'\ncursor_file = 'cursor'\n";
 
-    fn parse(text: &str) -> Result<JournalConfig, JournalConfigError> {
+    fn parse(text: &str) -> Result<JournalConfig, ConfigError> {
         JournalConfig::parse(text, Path::new(FILE))
     }
 
@@ -208,6 +170,7 @@ mod tests {
     fn the_example_shows_every_key() {
         let shown: toml::Table = toml::from_str(EXAMPLE).unwrap();
         let names = parse("nothing = 1").unwrap_err().to_string();
+        assert!(names.contains("docs/journal.example.toml"), "{names}");
         // The refusal of an unknown key lists those that exist.
         let known: Vec<_> = names.split('`').skip(3).step_by(2).collect();
         assert_eq!(known.len(), 9, "{names}");

@@ -163,6 +163,7 @@ in
     "too many sessions" = with' "limits.maxSessions" 65537;
     "CID 3" = with' "enclave.nitro.cid" 3;
     "a log group with a space" = journal { group = "nitro sign"; };
+    "a log group of AWS's own" = journal { group = "AWS/lambda"; };
     "a log group without a name" = journal { group = ""; };
     "a log stream with a colon" = journal { stream = "i:1"; };
     "a unit without a name" = journal { units = [ "" ]; };

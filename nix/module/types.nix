@@ -14,7 +14,10 @@ in
   hostPort = matching "[^:]+:[0-9]+|\\[[0-9a-fA-F:]+]:[0-9]+" "host:port";
   httpsEndpoint = matching "https://([a-zA-Z0-9.-]+|\\[[0-9a-fA-F:]+])(:[0-9]+)?" "https://host or https://host:port";
   # CloudWatch Logs API reference, CreateLogGroup and CreateLogStream.
-  logGroup = matching "[a-zA-Z0-9_/.#-]{1,512}" "1 to 512 characters out of a-z A-Z 0-9 _ - / . #";
+  logGroup =
+    lib.types.addCheck
+      (matching "[a-zA-Z0-9_/.#-]{1,512}" "1 to 512 characters out of a-z A-Z 0-9 _ - / . #, not beginning with aws/")
+      (name: !lib.hasPrefix "aws/" (lib.toLower name));
   logStream = matching "[^:*]{1,512}" "1 to 512 characters without : and *";
   # A program and its arguments.
   invocation = lib.types.nonEmptyListOf lib.types.str // {

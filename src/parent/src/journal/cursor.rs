@@ -14,48 +14,61 @@ const MAX_LENGTH: u64 = 1024;
 
 /// Where the cursor is written.
 #[derive(Debug)]
-pub(super) struct CursorFile(PathBuf);
+pub(super) struct CursorFile {
+    file: PathBuf,
+    /// Becomes `file` when it is whole.
+    new: PathBuf,
+}
 
 impl CursorFile {
     /// Also returns the cursor in it; `None` if there is no such file. Blocks.
+    ///
+    /// That another can be written is tried: a batch whose cursor cannot be kept would be sent at each start again.
     pub(super) fn open(file: &Path) -> Result<(Self, Option<String>), JournalError> {
+        let mut new = file.to_owned().into_os_string();
+        new.push(".new");
+        let this = Self { file: file.to_owned(), new: new.into() };
+        let cursor = this.read()?;
+        let tried = this.write_new(cursor.as_deref().unwrap_or_default());
+        tried.and_then(|()| fs::remove_file(&this.new)).map_err(|source| this.failed(source))?;
+        Ok((this, cursor))
+    }
+
+    fn read(&self) -> Result<Option<String>, JournalError> {
         let mut content = Vec::new();
-        let read = File::open(file).and_then(|open| open.take(MAX_LENGTH + 1).read_to_end(&mut content));
-        let this = Self(file.to_owned());
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((this, None)),
-            Err(source) => return Err(this.failed(source)),
+        let open = File::open(&self.file);
+        match open.and_then(|open| open.take(MAX_LENGTH + 1).read_to_end(&mut content)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.failed(source)),
             Ok(_) => {}
         }
         let cursor = std::str::from_utf8(&content).unwrap_or_default().trim_end_matches('\n');
         if content.len() as u64 > MAX_LENGTH || !is_cursor(cursor) {
-            return Err(JournalError::CursorInvalid { file: this.0 });
+            return Err(JournalError::CursorInvalid { file: self.file.clone() });
         }
-        Ok((this, Some(cursor.to_owned())))
+        Ok(Some(cursor.to_owned()))
     }
 
     /// Replaces the content: afterwards the file has the old cursor or the new one, whatever happens. Blocks.
     pub(super) fn write(&self, cursor: &str) -> Result<(), JournalError> {
-        let mut name = self.0.clone().into_os_string();
-        name.push(".new");
-        let new = PathBuf::from(name);
-        let write = || {
-            // What a run before this one may have left has a mode of its own.
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            writeln!(file, "{cursor}")?;
-            // Or a loss of power could leave an empty file of that name.
-            file.sync_all()?;
-            fs::rename(&new, &self.0)
-        };
-        write().map_err(|source| self.failed(source))
+        let written = self.write_new(cursor).and_then(|()| fs::rename(&self.new, &self.file));
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn write_new(&self, cursor: &str) -> io::Result<()> {
+        // What a run before this one may have left has a mode of its own.
+        match fs::remove_file(&self.new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.new)?;
+        writeln!(file, "{cursor}")?;
+        // Or a loss of power could leave an empty file of that name.
+        file.sync_all()
     }
 
     fn failed(&self, source: io::Error) -> JournalError {
-        JournalError::Cursor { file: self.0.clone(), source }
+        JournalError::Cursor { file: self.file.clone(), source }
     }
 }
 
@@ -132,10 +145,10 @@ mod tests {
         assert!(matches!(read(&path), Err(JournalError::CursorInvalid { .. })));
     }
 
+    /// Or each start would send the first batch, and fail only then.
     #[test]
-    fn a_directory_that_is_not_there_is_named() {
-        let (file, _) = CursorFile::open(Path::new("/nonexistent/cursor")).unwrap();
-        let message = file.write(FIRST).unwrap_err().to_string();
+    fn a_directory_that_is_not_there_is_named_before_anything_is_sent() {
+        let message = CursorFile::open(Path::new("/nonexistent/cursor")).unwrap_err().to_string();
         assert!(message.contains("/nonexistent/cursor") && message.contains("directory"), "{message}");
     }
 }

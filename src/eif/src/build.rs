@@ -6,13 +6,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest;
-use eif::{Architecture, BuildMetadata, Entry, EntryKind, Image, MeasuredSection, Metadata, Ramdisk};
+use eif::{Architecture, Entry, EntryKind, Image, MeasuredSection, Metadata, Ramdisk};
 use serde_json::{Value, json};
 
 /// Of provenance.json. It changes when a field changes its meaning or goes away.
 const FORMAT: u64 = 1;
-/// PCR0 does not cover the metadata, but the file's hash does: the build's time is a constant.
-const BUILD_TIME: &str = "1970-01-01T00:00:00Z";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -62,19 +60,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
         kernel,
         command_line: arguments.command_line.clone(),
         ramdisks: vec![runtime, application],
-        metadata: Metadata {
-            image_name: arguments.name.clone(),
-            image_version: arguments.image_version.clone(),
-            build_metadata: BuildMetadata {
-                build_time: BUILD_TIME.to_owned(),
-                build_tool: "nitro-sign eif".to_owned(),
-                build_tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-                operating_system: "Linux".to_owned(),
-                kernel_version: arguments.kernel_version.clone(),
-            },
-            docker_info: json!({}),
-            custom_metadata: json!({}),
-        },
+        metadata: Metadata::new(&arguments.name, &arguments.image_version, &arguments.kernel_version),
     };
     let mut bytes = Vec::new();
     image.write(&mut bytes)?;

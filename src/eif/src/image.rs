@@ -2,6 +2,7 @@ use std::io::Write;
 
 use attestation::Measurements;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     EifError,
@@ -14,6 +15,8 @@ use crate::{
 /// What AWS's tools write when nobody says otherwise.
 const DEFAULT_MEMORY: u64 = 1 << 30;
 const DEFAULT_CPUS: u64 = 2;
+/// PCR0 does not cover the metadata, but the file's hash does: the build's time is a constant.
+const BUILD_TIME: &str = "1970-01-01T00:00:00Z";
 
 /// An image in memory, ready to be measured and written.
 #[derive(Debug, Clone)]
@@ -60,6 +63,25 @@ pub struct BuildMetadata {
     pub operating_system: String,
     /// Version of the kernel.
     pub kernel_version: String,
+}
+
+impl Metadata {
+    /// Of an image that this crate builds: the same for the same arguments.
+    pub fn new(image_name: &str, image_version: &str, kernel_version: &str) -> Self {
+        Self {
+            image_name: image_name.to_owned(),
+            image_version: image_version.to_owned(),
+            build_metadata: BuildMetadata {
+                build_time: BUILD_TIME.to_owned(),
+                build_tool: "nitro-sign eif".to_owned(),
+                build_tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+                operating_system: "Linux".to_owned(),
+                kernel_version: kernel_version.to_owned(),
+            },
+            docker_info: json!({}),
+            custom_metadata: json!({}),
+        }
+    }
 }
 
 impl Image {

@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use attestation::Pcr;
-use eif::{Architecture, BuildMetadata, EifError, Image, Metadata, SectionKind, Summary, scan};
+use eif::{Architecture, EifError, Image, Metadata, SectionKind, Summary, scan};
 use proptest::prelude::*;
 
 const HEADER: usize = 548;
@@ -13,19 +13,7 @@ fn image() -> Image {
         kernel: vec![0x4b; 5000],
         command_line: "console=ttyS0".to_owned(),
         ramdisks: vec![vec![1; 300], vec![2; 200], vec![3; 100]],
-        metadata: Metadata {
-            image_name: "test".to_owned(),
-            image_version: "1".to_owned(),
-            build_metadata: BuildMetadata {
-                build_time: "1970-01-01T00:00:00Z".to_owned(),
-                build_tool: "test".to_owned(),
-                build_tool_version: "1".to_owned(),
-                operating_system: "Linux".to_owned(),
-                kernel_version: "6.12".to_owned(),
-            },
-            docker_info: serde_json::json!({}),
-            custom_metadata: serde_json::json!({}),
-        },
+        metadata: Metadata::new("test", "1", "6.12"),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use attestation::{ErrorCode, Expected, Measurements, MismatchError, Request, Response, TrustRoot, verify};
 use driver::{Driver, MEMORY_SIZE, Part};
-use eif::{Architecture, BuildMetadata, Image, Metadata};
+use eif::{Architecture, Image, Metadata};
 use vhost::vhost_user::message::VhostUserHeaderFlag;
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _, VhostUserProtocolFeatures};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
@@ -30,25 +30,12 @@ fn emulator() -> Command {
 }
 
 fn image() -> Image {
-    let text = |text: &str| text.to_owned();
     Image {
         architecture: Architecture::X86_64,
         kernel: b"kernel".to_vec(),
-        command_line: text("console=ttyS0"),
+        command_line: "console=ttyS0".to_owned(),
         ramdisks: vec![b"runtime".to_vec(), b"application".to_vec()],
-        metadata: Metadata {
-            image_name: text("test"),
-            image_version: text("1"),
-            build_metadata: BuildMetadata {
-                build_time: text("1970-01-01T00:00:00Z"),
-                build_tool: text("test"),
-                build_tool_version: text("1"),
-                operating_system: text("Linux"),
-                kernel_version: text("6.12"),
-            },
-            docker_info: serde_json::json!({}),
-            custom_metadata: serde_json::json!({}),
-        },
+        metadata: Metadata::new("test", "1", "6.12"),
     }
 }
 

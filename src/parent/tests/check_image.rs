@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use eif::{Architecture, BuildMetadata, Image, Metadata};
+use eif::{Architecture, Image, Metadata};
 
 const MIB: usize = 1 << 20;
 const OTHER_PCR0: &str = "111111111111111111111111111111111111111111111111\
@@ -74,19 +74,7 @@ fn image(mib: usize, architecture: Architecture) -> Image {
         kernel: vec![0xa5; mib * MIB + 1],
         command_line: "console=ttyS0".to_owned(),
         ramdisks: vec![b"runtime".to_vec(), b"application".to_vec()],
-        metadata: Metadata {
-            image_name: "test".to_owned(),
-            image_version: "1".to_owned(),
-            build_metadata: BuildMetadata {
-                build_time: "1970-01-01T00:00:00Z".to_owned(),
-                build_tool: "test".to_owned(),
-                build_tool_version: "1".to_owned(),
-                operating_system: "Linux".to_owned(),
-                kernel_version: "6.12".to_owned(),
-            },
-            docker_info: serde_json::json!({}),
-            custom_metadata: serde_json::json!({}),
-        },
+        metadata: Metadata::new("test", "1", "6.12"),
     }
 }
 

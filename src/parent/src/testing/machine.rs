@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eif::{Architecture, BuildMetadata, Image, Metadata};
+use eif::{Architecture, Image, Metadata};
 
 use super::programs::{FOR_EVER, READY};
 use crate::config::{Invocation, Qemu};
@@ -14,19 +14,7 @@ pub(crate) fn image() -> Image {
         kernel: b"kernel".to_vec(),
         command_line: "console=ttyS0".to_owned(),
         ramdisks: vec![b"runtime".to_vec(), b"application".to_vec()],
-        metadata: Metadata {
-            image_name: "test".to_owned(),
-            image_version: "1".to_owned(),
-            build_metadata: BuildMetadata {
-                build_time: "1970-01-01T00:00:00Z".to_owned(),
-                build_tool: "test".to_owned(),
-                build_tool_version: "1".to_owned(),
-                operating_system: "Linux".to_owned(),
-                kernel_version: "6.12".to_owned(),
-            },
-            docker_info: serde_json::json!({}),
-            custom_metadata: serde_json::json!({}),
-        },
+        metadata: Metadata::new("test", "1", "6.12"),
     }
 }
 

@@ -48,7 +48,7 @@ fn compare(args: &PcrCompare) -> Result<bool> {
         print(&report::markdown(&comparison, causes.as_deref()))?;
     } else {
         print_json(&report::json(&comparison, causes.as_deref()))?;
-        eprint!("{}", report::text(&comparison, causes.as_deref()));
+        say(report::text(&comparison, causes.as_deref()).trim_end());
     }
     Ok(comparison.is_same())
 }

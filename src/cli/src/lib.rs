@@ -53,7 +53,8 @@ fn print(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-/// What happened, for people: a line on standard error.
-fn say(line: impl std::fmt::Display) {
-    eprintln!("{line}");
+/// What happened, for people: a line on standard error. If that cannot be written, the line is lost and the command goes
+/// on: its result and its exit code tell the same.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     match protect_and_run(arguments).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("nitro-sign: {error:#}");
+            cli::say(format_args!("nitro-sign: {error:#}"));
             ExitCode::from(if error.is::<cli::Usage>() { 2 } else { 1 })
         }
     }

@@ -167,3 +167,29 @@ fn a_policy_is_rendered_without_credentials() {
     assert_eq!(code, 1);
     assert!(stderr.contains("--pcr0 is all zero"), "{stderr}");
 }
+
+#[test]
+fn a_standard_error_that_cannot_be_written_changes_neither_result_nor_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let zero = "00".repeat(48);
+    let pcrs = serde_json::json!({ "PCR0": zero, "PCR1": zero, "PCR2": zero });
+    std::fs::write(directory.path().join("pcrs.json"), pcrs.to_string()).unwrap();
+    for (arguments, code, result) in [
+        ("cosigner --identity id.txt", 0, "recipient"),
+        ("cosigner --identity id.txt", 1, ""), // it exists by now
+        ("pcr compare pcrs.json pcrs.json", 0, "{"),
+        ("pcr check pcrs.json --release none.json", 0, ""),
+        ("pcr compare none none", 2, ""),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
+            .args(arguments.split_whitespace())
+            .current_dir(directory.path())
+            .stderr(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout.is_empty(), result.is_empty(), "{arguments}: {stdout}");
+        assert!(stdout.contains(result), "{arguments}: {stdout}");
+    }
+}

@@ -28,37 +28,49 @@ pub(crate) fn is_account_id(id: &str) -> bool {
 
 /// `NAME=RECIPIENT=OUTFILE`: a party beside the enclave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CosignerSpec {
+pub(crate) struct CosignerSpec {
     /// The party's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The age recipient its bundle is sealed to.
-    pub recipient: String,
+    pub(crate) recipient: String,
     /// Where its sealed bundle is written.
-    pub outfile: PathBuf,
+    pub(crate) outfile: PathBuf,
 }
 
 impl FromStr for CosignerSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Nothing is quoted: it may be a secret, in whatever place.
+        if text.split('=').any(|part| part.to_ascii_uppercase().starts_with(crate::SECRET_KEY)) {
+            return Err(
+                "there is a secret key in it, now also in the shell's history: replace that key; expected \
+                        NAME=RECIPIENT=OUTFILE with a recipient (age1…)"
+                    .to_owned(),
+            );
+        }
         let mut parts = text.splitn(3, '=');
         let mut part = |name| match parts.next() {
             Some(part) if !part.is_empty() => Ok(part.to_owned()),
             _ => Err(format!("{name} is missing; expected NAME=RECIPIENT=OUTFILE")),
         };
         let (name, recipient, outfile) = (part("NAME")?, part("RECIPIENT")?, part("OUTFILE")?);
-        crate::deployment::check_party("NAME", &name).map_err(|error| error.to_string())?;
-        if recipient.starts_with("AGE-SECRET-KEY-") {
-            // Not quoted: it is a secret, and now in the shell's history.
-            return Err(
-                "RECIPIENT is a secret key; expected a recipient (age1…). Replace that key".to_owned()
-            );
+        if !crate::deployment::is_party(&name) {
+            return Err(format!("NAME: {}", crate::deployment::PARTY_RULE));
         }
         if !recipient.starts_with("age1") {
-            return Err(format!("RECIPIENT: expected an age recipient (age1…), got {recipient:?}"));
+            return Err("RECIPIENT: expected an age recipient (age1…)".to_owned());
         }
         Ok(Self { name, recipient, outfile: outfile.into() })
     }
+}
+
+/// Reads all `--cosigner`. An error says which one is wrong by its place, and quotes nothing.
+pub(crate) fn cosigners(texts: &[String]) -> Result<Vec<CosignerSpec>> {
+    let parse = |(index, text): (usize, &String)| {
+        text.parse().map_err(|problem| Usage(format!("--cosigner number {}: {problem}", index + 1)).into())
+    };
+    texts.iter().enumerate().map(parse).collect()
 }
 
 /// Refuses co-signers that are not parties of their own.
@@ -267,8 +279,10 @@ mod tests {
         {
             assert!(text.parse::<CosignerSpec>().is_err(), "{text}");
         }
-        let error = "g=AGE-SECRET-KEY-1QQQ=f".parse::<CosignerSpec>().unwrap_err();
-        assert!(error.contains("secret key") && !error.contains("1QQQ"), "{error}");
+        for text in ["g=AGE-SECRET-KEY-1QQQ=f", "AGE-SECRET-KEY-1QQQ", "age-secret-key-1QQQ=age1xyz=f"] {
+            let error = text.parse::<CosignerSpec>().unwrap_err();
+            assert!(error.contains("secret key") && !error.contains("1QQQ"), "{error}");
+        }
     }
 
     #[test]

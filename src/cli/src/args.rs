@@ -196,7 +196,8 @@ pub struct KeyGen {
     pub dir: PathBuf,
     /// Another party: its name, its age recipient, and where to write its sealed bundle. Repeatable
     #[arg(long, required = true, value_name = "NAME=RECIPIENT=OUTFILE")]
-    pub cosigner: Vec<crate::accounts::CosignerSpec>,
+    // Text: clap quotes what a parser of ours refuses, and that may be a secret key.
+    pub cosigner: Vec<String>,
     /// How many parties it takes to sign, 2 to the number of parties
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub threshold: u16,

@@ -129,13 +129,18 @@ fn read_matching(path: &Path, limit: u64, field: &str, expected: &str) -> Result
     Ok(content)
 }
 
+/// What a party's name may be, in words.
+pub(crate) const PARTY_RULE: &str = "expected a party name of 1 to 64 characters a-z 0-9 . _ -";
+
+/// Whether a bundle can carry this party name.
+pub(crate) fn is_party(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 /// Refuses a party name that no bundle could carry.
 pub(crate) fn check_party(what: &str, name: &str) -> Result<()> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    ensure!(
-        (1..=64).contains(&name.len()) && name.bytes().all(allowed),
-        "{what}: expected a party name of 1 to 64 characters a-z 0-9 . _ -, got {name:?}"
-    );
+    ensure!(is_party(name), "{what}: {PARTY_RULE}, got {name:?}");
     Ok(())
 }
 

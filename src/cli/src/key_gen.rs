@@ -37,6 +37,8 @@ struct Report<'a> {
 }
 
 pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
+    let cosigners = accounts::cosigners(&args.cosigner)?;
+    args.import.as_deref().map_or(Ok(()), must_be_source)?;
     let directory = Directory::open(&args.dir)?;
     let deployment = &directory.deployment;
     let region = options.region.as_deref().unwrap_or(&deployment.region);
@@ -47,18 +49,18 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
     );
     let aws = Aws::new(options, region)?;
     let identity = directory.read_identity()?;
-    accounts::check_cosigners(&deployment.party, &deployment.recipient, &args.cosigner)?;
-    check_threshold(args.threshold, 1 + args.cosigner.len())?;
+    accounts::check_cosigners(&deployment.party, &deployment.recipient, &cosigners)?;
+    check_threshold(args.threshold, 1 + cosigners.len())?;
     let import = args.import.as_deref().map(import::read).transpose()?;
     let plan = accounts::plan(&args.account, &args.scheme, args.accounts.as_deref(), import)?;
 
     let mut next = deployment.clone();
     next.epoch = deployment.epoch.checked_add(1).context("the epoch cannot grow any more")?;
-    let mut deal = Deal::start(args, &deployment.party, next.epoch)?;
+    let mut deal = Deal::start(args, &deployment.party, &cosigners, next.epoch)?;
     for (id, account) in plan {
         deal.add(id, &account, args.threshold)?;
     }
-    let sealed = deal.seal(&deployment.recipient, &args.cosigner)?;
+    let sealed = deal.seal(&deployment.recipient, &cosigners)?;
     let public = deal.public;
 
     // KMS comes first: it may refuse, and nothing of ours has changed by then. The old ciphertext stays valid.
@@ -74,7 +76,7 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
     // digests do not match the files that are new already, so that even a reader who knows nothing of the journal
     // sees that a change is not finished.
     let mut update = Update::new(&directory.path);
-    for (cosigner, content) in args.cosigner.iter().zip(&sealed.cosigners) {
+    for (cosigner, content) in cosigners.iter().zip(&sealed.cosigners) {
         update.stage(&cosigner.outfile, content, PRIVATE)?;
     }
     update.stage(&directory.file(BUNDLE), &sealed.enclave, PRIVATE)?;
@@ -88,6 +90,14 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
         "Next: nitro-sign policy, so that KMS releases the identity for this bundle, then restart the enclave.",
     );
     print_json(&Report { epoch: next.epoch, bundle_sha256: &bundle_sha256, accounts: &public })
+}
+
+/// Refuses an import that is no file without repeating what was given: it may be the secret itself.
+fn must_be_source(import: &Path) -> Result<()> {
+    let is_there = import == Path::new("-") || import.exists();
+    let message = "--import: there is no such file, and it is not repeated here lest it is a secret; expected the path of a \
+                   file, or - for standard input";
+    if is_there { Ok(()) } else { Err(Usage(message.to_owned()).into()) }
 }
 
 fn check_threshold(threshold: u16, parties: usize) -> Result<()> {
@@ -117,10 +127,10 @@ struct Sealed {
 
 impl Deal {
     /// Bundles without accounts, with fresh party keys.
-    fn start(args: &KeyGen, enclave: &str, epoch: u64) -> Result<Self> {
+    fn start(args: &KeyGen, enclave: &str, cosigners: &[CosignerSpec], epoch: u64) -> Result<Self> {
         let (client_ca, relay_ca) = (read_ca(&args.client_ca)?, read_ca(&args.relay_ca)?);
         let parties: Vec<String> = std::iter::once(enclave.to_owned())
-            .chain(args.cosigner.iter().map(|cosigner| cosigner.name.clone()))
+            .chain(cosigners.iter().map(|cosigner| cosigner.name.clone()))
             .collect();
         let keys: Vec<_> = parties.iter().map(|_| threshold::generate_party_key()).collect();
         let public_keys: BTreeMap<_, _> =

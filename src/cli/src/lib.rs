@@ -53,8 +53,41 @@ fn print(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-/// What happened, for people: a line on standard error. If that cannot be written, the line is lost and the command goes
-/// on: its result and its exit code tell the same.
+/// What happened, for people: a line on standard error, without secret keys. If it cannot be written, it is lost and the
+/// command goes on: its result and its exit code tell the same.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", without_secret_keys(&line.to_string()));
+}
+
+/// How the secret key of an age identity begins, in upper case.
+const SECRET_KEY: &str = "AGE-SECRET-KEY-";
+
+/// A text with every secret key cut off behind its first words: errors quote the command line, and people slip.
+fn without_secret_keys(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(start) = rest.to_ascii_uppercase().find(SECRET_KEY) {
+        let (before, key) = rest.split_at(start + SECRET_KEY.len());
+        shown.push_str(before);
+        shown.push('…');
+        rest = key.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+    }
+    shown + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_keys_are_cut_out_of_a_text_and_nothing_else_is() {
+        for (text, shown) in [
+            ("", ""),
+            ("age1xyz is no secret…", "age1xyz is no secret…"),
+            ("'g=AGE-SECRET-KEY-1QQQ=f': bad", "'g=AGE-SECRET-KEY-…=f': bad"),
+            ("é age-secret-key-1qqq, AGE-SECRET-KEY-1ZZZ", "é age-secret-key-…, AGE-SECRET-KEY-…"),
+            ("AGE-SECRET-KEY-", "AGE-SECRET-KEY-…"),
+        ] {
+            assert_eq!(without_secret_keys(text), shown);
+        }
+    }
 }

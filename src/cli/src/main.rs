@@ -13,7 +13,15 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<System> = zeroizing_alloc::ZeroAllo
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments = cli::Cli::parse();
+    let arguments = match cli::Cli::try_parse() {
+        Ok(arguments) => arguments,
+        // Not in clap's own way: it would repeat a secret key that was given by mistake.
+        Err(error) if error.use_stderr() => {
+            cli::say(error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     match protect_and_run(arguments).await {
         Ok(code) => code,
         Err(error) => {

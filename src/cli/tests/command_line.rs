@@ -193,3 +193,47 @@ fn a_standard_error_that_cannot_be_written_changes_neither_result_nor_exit_code(
         assert!(stdout.contains(result), "{arguments}: {stdout}");
     }
 }
+
+#[test]
+fn a_secret_that_is_given_in_a_wrong_place_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    write_deployment(directory.path(), "epoch = 0");
+    let (code, _, _) = run(directory.path(), "cosigner --identity id.txt", "");
+    assert_eq!(code, 0);
+    let identity = std::fs::read_to_string(directory.path().join("id.txt")).unwrap();
+    let key = identity.lines().last().unwrap();
+    let lower = key.to_ascii_lowercase();
+    let key_gen = "key-gen --dir d --client-ca c --relay-ca r --account a --scheme frost-ed25519";
+    for arguments in [
+        format!("{key_gen} --cosigner g={key}=f"),
+        format!("{key_gen} --cosigner g={lower}=f"),
+        format!("{key_gen} --cosigner {key}"),
+        format!("{key_gen} --cosigner {key}=age1x=f"),
+        format!("{key_gen} --cosigner g=age1x={key}"),
+        format!("{key_gen} --cosigner g={SECRET}=f"),
+        format!("{key_gen} --cosigner {SECRET}{SECRET}=age1x=f"),
+        // What clap itself refuses, and quotes:
+        format!("{key_gen} --cosigner g= {key}=f"),
+        format!("{key_gen} --cosigner g=age1x=f --scheme {key}"),
+        format!("{key_gen} --cosigner g=age1x=f --threshold {lower}"),
+        format!("{key_gen} --cosigner g=age1x=f --kms-endpoint {key}"),
+        format!("--{key} {key_gen}"),
+        format!("{key} {key_gen}"),
+        format!("policy --dir d --role r --admin a --pcr0 {key}"),
+        format!("verify-document --file f --root aws --nonce {key}"),
+        format!("verify-document --file f --root aws --at {key}"),
+        format!("{key_gen} --cosigner g=age1x=f --import {SECRET}"),
+        format!(
+            "{key_gen} --cosigner g=age1x=f --import {{\"a\":{{\"scheme\":\"frost-ed25519\",\"secret\":\"{SECRET}\"}}}}"
+        ),
+    ] {
+        let (code, stdout, stderr) = run(directory.path(), &arguments, "");
+        assert_eq!(code, 2, "{arguments}: {stderr}");
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments}");
+        for secret in [&key[15..], &lower[15..], &SECRET[..16]] {
+            assert!(!stderr.contains(secret), "{arguments}: {stderr}");
+        }
+    }
+    let (_, _, stderr) = run(directory.path(), &format!("{key_gen} --cosigner g={key}=f"), "");
+    assert!(stderr.contains("--cosigner number 1") && stderr.contains("secret key"), "{stderr}");
+}

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -18,6 +20,8 @@ use crate::{
 
 /// What an account id may be, in words.
 pub(crate) const ACCOUNT_ID_RULE: &str = "expected 1 to 128 of A-Z a-z 0-9 . _ : -";
+/// How an age file begins: <https://age-encryption.org/v1>, "Header".
+const SEALED: &[u8] = b"age-encryption.org/v1\n";
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// Whether a bundle can carry this account id.
@@ -89,14 +93,35 @@ pub(crate) fn check_cosigners(party: &str, recipient: &str, cosigners: &[Cosigne
             "--cosigner {name}: another party has the same recipient; whoever held that one identity would hold two \
              shares of every account"
         );
-        let outfile = std::path::absolute(&cosigner.outfile)
-            .with_context(|| format!("--cosigner {name}: {} is no file path", cosigner.outfile.display()))?;
+        let outfile =
+            files::resolve(&cosigner.outfile).with_context(|| format!("--cosigner {name}: OUTFILE"))?;
         ensure!(
             outfiles.insert(outfile),
             "--cosigner {name}: another party writes to {}, too",
             cosigner.outfile.display()
         );
+        must_be_replaceable(&cosigner.outfile).with_context(|| format!("--cosigner {name}: OUTFILE"))?;
     }
+    Ok(())
+}
+
+/// Refuses to write over anything but a sealed bundle: a slip would cost an identity.
+fn must_be_replaceable(outfile: &Path) -> Result<()> {
+    let metadata = match outfile.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot look at {}", outfile.display()))?,
+    };
+    let mut start = [0; SEALED.len()];
+    // Only a file is opened: reading a pipe could wait for ever.
+    let is_sealed = metadata.is_file()
+        && File::open(outfile)
+            .and_then(|mut file| file.read_exact(&mut start))
+            .is_ok_and(|()| start == *SEALED);
+    ensure!(
+        is_sealed,
+        "{} exists and is no sealed bundle; it is not overwritten: choose another path",
+        outfile.display()
+    );
     Ok(())
 }
 

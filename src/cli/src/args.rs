@@ -194,7 +194,8 @@ pub struct KeyGen {
     /// Directory of the deployment
     #[arg(long)]
     pub dir: PathBuf,
-    /// Another party: its name, its age recipient, and where to write its sealed bundle. Repeatable
+    /// Another party: its name, its age recipient, and where to write its sealed bundle, over an earlier one or where there is
+    /// no file yet. Repeatable
     #[arg(long, required = true, value_name = "NAME=RECIPIENT=OUTFILE")]
     // Text: clap quotes what a parser of ours refuses, and that may be a secret key.
     pub cosigner: Vec<String>,

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::files::{self, Lock};
+use crate::{
+    files::{self, Lock},
+    update,
+};
 
 /// The facts of a deployment.
 pub(crate) const DEPLOYMENT: &str = "deployment.toml";
@@ -16,6 +19,9 @@ pub(crate) const IDENTITY: &str = "age-identity.kms";
 pub(crate) const BUNDLE: &str = "service_key_shares.json.age";
 /// The accounts' public facts.
 pub(crate) const ACCOUNTS: &str = "accounts.json";
+
+/// The longest label of a host name: RFC 1035, section 2.3.4.
+const MAX_REGION_BYTES: usize = 63;
 
 /// What the encryption context names as bundle before there is one.
 const NO_BUNDLE: &str = "none";
@@ -50,9 +56,7 @@ impl Deployment {
     }
 
     fn validate(&self) -> Result<()> {
-        let region_is_plain = !self.region.is_empty()
-            && self.region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        ensure!(region_is_plain, "field `region`: expected an AWS region such as \"eu-central-1\"");
+        check_region("field `region`", &self.region)?;
         ensure!(!self.kms_key_id.is_empty(), "field `kms_key_id` is empty; expected a key id or ARN");
         check_party("field `party`", &self.party)?;
         ensure!(self.recipient.starts_with("age1"), "field `recipient`: expected an age recipient, age1…");
@@ -90,9 +94,7 @@ impl Directory {
     /// Opens the deployment in `path`, and finishes a change of it that was interrupted.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let lock = Lock::take(path)?;
-        if files::recover(path)? {
-            crate::say(format_args!("finished an interrupted change of {}", path.display()));
-        }
+        recover(path)?;
         let file = path.join(DEPLOYMENT);
         let text =
             files::read_text(&file, 64 << 10).context("no deployment here? `nitro-sign init` starts one")?;
@@ -115,6 +117,14 @@ impl Directory {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Finishes a change of a deployment that was interrupted, and says so.
+pub(crate) fn recover(path: &Path) -> Result<()> {
+    if update::recover(path)? {
+        crate::say(format_args!("finished an interrupted change of {}", path.display()));
+    }
+    Ok(())
 }
 
 fn read_matching(path: &Path, limit: u64, field: &str, expected: &str) -> Result<Zeroizing<Vec<u8>>> {
@@ -141,6 +151,16 @@ pub(crate) fn is_party(name: &str) -> bool {
 /// Refuses a party name that no bundle could carry.
 pub(crate) fn check_party(what: &str, name: &str) -> Result<()> {
     ensure!(is_party(name), "{what}: {PARTY_RULE}, got {name:?}");
+    Ok(())
+}
+
+/// Refuses what cannot be a part of KMS's host name.
+pub(crate) fn check_region(what: &str, region: &str) -> Result<()> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    ensure!(
+        (1..=MAX_REGION_BYTES).contains(&region.len()) && region.bytes().all(allowed),
+        "{what}: expected an AWS region such as \"eu-central-1\""
+    );
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! `init`: the age identity, made in memory and handed to KMS.
 
+use std::{io::ErrorKind, path::Path};
+
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
@@ -7,8 +9,9 @@ use crate::{
     KmsOptions, Usage,
     args::Init,
     aws::Aws,
-    deployment::{BUNDLE, DEPLOYMENT, Deployment, IDENTITY, check_party},
+    deployment::{BUNDLE, DEPLOYMENT, Deployment, IDENTITY, check_party, check_region, recover},
     files, policy, print_json, say,
+    update::Update,
 };
 
 const MAX_POLICY_BYTES: u64 = 32 << 10;
@@ -17,11 +20,12 @@ const MAX_POLICY_BYTES: u64 = 32 << 10;
 struct Started<'a> {
     #[serde(flatten)]
     deployment: &'a Deployment,
-    dir: &'a std::path::Path,
+    dir: &'a Path,
 }
 
 pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     let region = options.region.as_deref().ok_or_else(|| Usage("init needs --region".to_owned()))?;
+    check_region("--region", region).map_err(|error| Usage(error.to_string()))?;
     check_party("--party", &args.party).map_err(|error| Usage(error.to_string()))?;
     let aws = Aws::new(options, region)?;
     let policy = match &args.policy {
@@ -33,11 +37,14 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     // Everything that can be refused is, before a key is made that costs money.
     files::make_directory(&args.dir)?;
     let _lock = files::Lock::take(&args.dir)?;
+    recover(&args.dir)?;
     for name in [DEPLOYMENT, IDENTITY, BUNDLE] {
-        let path = args.dir.join(name);
-        if path.try_exists().with_context(|| format!("cannot look for {}", path.display()))? {
-            bail!("{} exists already; a deployment is not overwritten: choose another --dir", path.display());
-        }
+        must_be_free(&args.dir.join(name))?;
+    }
+    let mut update = Update::new(&args.dir)?;
+    // deployment.toml last: without it the other file is no deployment.
+    for name in [IDENTITY, DEPLOYMENT] {
+        update.claim(&args.dir.join(name))?;
     }
 
     let created = match &policy {
@@ -47,7 +54,7 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     let Some(key) = created.as_ref().or(args.kms_key.as_ref()) else {
         return Err(Usage("init needs --kms-key or --create-kms-key".to_owned()).into());
     };
-    let deployment = start(args, &aws, region, key).await.with_context(|| match &created {
+    let deployment = start(args, &aws, region, key, update).await.with_context(|| match &created {
         Some(arn) => format!("the KMS key {arn} was made; run init again with --kms-key {arn}"),
         None => "no deployment was started".to_owned(),
     })?;
@@ -63,7 +70,18 @@ pub(crate) async fn run(args: &Init, options: &KmsOptions) -> Result<()> {
     print_json(&Started { deployment: &deployment, dir: &args.dir })
 }
 
-async fn start(args: &Init, aws: &Aws, region: &str, key: &str) -> Result<Deployment> {
+/// Refuses a path at which there is anything, be it a link to nothing.
+fn must_be_free(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot look for {}", path.display())),
+        Ok(_) => {
+            bail!("{} exists already; a deployment is not overwritten: choose another --dir", path.display())
+        }
+    }
+}
+
+async fn start(args: &Init, aws: &Aws, region: &str, key: &str, mut update: Update) -> Result<Deployment> {
     let identity = keyshares::Identity::generate();
     let mut deployment = Deployment {
         region: region.to_owned(),
@@ -81,8 +99,8 @@ async fn start(args: &Init, aws: &Aws, region: &str, key: &str) -> Result<Deploy
     deployment.kms_key_id = encrypted.key_arn;
     deployment.identity_sha256 = files::sha256_hex(&encrypted.ciphertext);
     let text = deployment.to_text()?;
-    // deployment.toml last: without it the other file is no deployment.
-    files::create_new(&args.dir.join(IDENTITY), &encrypted.ciphertext, files::PRIVATE)?;
-    files::create_new(&args.dir.join(DEPLOYMENT), text.as_bytes(), files::PUBLIC)?;
+    update.stage(&args.dir.join(IDENTITY), &encrypted.ciphertext, files::PRIVATE)?;
+    update.stage(&args.dir.join(DEPLOYMENT), text.as_bytes(), files::PUBLIC)?;
+    update.commit()?;
     Ok(deployment)
 }

@@ -13,8 +13,9 @@ use crate::{
     args::KeyGen,
     aws::Aws,
     deployment::{ACCOUNTS, BUNDLE, DEPLOYMENT, Directory, IDENTITY},
-    files::{self, PRIVATE, PUBLIC, Update},
+    files::{self, PRIVATE, PUBLIC},
     import, print_json, say,
+    update::Update,
 };
 
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -51,6 +52,7 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
     let identity = directory.read_identity()?;
     accounts::check_cosigners(&deployment.party, &deployment.recipient, &cosigners)?;
     check_threshold(args.threshold, 1 + cosigners.len())?;
+    let mut update = claim(&directory, &cosigners)?;
     let import = args.import.as_deref().map(import::read).transpose()?;
     let plan = accounts::plan(&args.account, &args.scheme, args.accounts.as_deref(), import)?;
 
@@ -72,10 +74,6 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
         .context("the deployment is unchanged")?;
     next.identity_sha256 = files::sha256_hex(&rebound);
 
-    // All files or none (see `files`). deployment.toml is the last to be renamed: as long as it is the old one, its
-    // digests do not match the files that are new already, so that even a reader who knows nothing of the journal
-    // sees that a change is not finished.
-    let mut update = Update::new(&directory.path);
     for (cosigner, content) in cosigners.iter().zip(&sealed.cosigners) {
         update.stage(&cosigner.outfile, content, PRIVATE)?;
     }
@@ -90,6 +88,18 @@ pub(crate) async fn run(args: &KeyGen, options: &KmsOptions) -> Result<()> {
         "Next: nitro-sign policy, so that KMS releases the identity for this bundle, then restart the enclave.",
     );
     print_json(&Report { epoch: next.epoch, bundle_sha256: &bundle_sha256, accounts: &public })
+}
+
+/// Claims the place of every file that changes: all files or none (see `update`). deployment.toml is the last to be
+/// renamed: as long as it is the old one, its digests do not match the files that are new already, so that even a reader
+/// who knows nothing of the journal sees that a change is not finished.
+fn claim(directory: &Directory, cosigners: &[CosignerSpec]) -> Result<Update> {
+    let mut update = Update::new(&directory.path)?;
+    let own = [BUNDLE, IDENTITY, ACCOUNTS, DEPLOYMENT].map(|name| directory.file(name));
+    for target in cosigners.iter().map(|cosigner| &cosigner.outfile).chain(&own) {
+        update.claim(target)?;
+    }
+    Ok(update)
 }
 
 /// Refuses an import that is no file without repeating what was given: it may be the secret itself.

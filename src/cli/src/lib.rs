@@ -13,6 +13,7 @@ mod key_gen;
 mod measure;
 mod pcr;
 mod policy;
+mod update;
 mod verify_document;
 
 use std::{io::Write as _, process::ExitCode};

@@ -1,5 +1,7 @@
 //! The KMS stand-in with three principals, and the program under test pointed at it.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::{
     collections::HashMap,
     fs,
@@ -114,7 +116,16 @@ impl World {
     }
 
     pub(crate) fn run_at(&self, who: &Principal, address: &str, arguments: &str) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
+        self.start_at(Command::new(env!("CARGO_BIN_EXE_nitro-sign")), who, address, arguments)
+    }
+
+    /// As [`Self::run`], with a command that starts nitro-sign.
+    pub(crate) fn run_with(&self, command: Command, who: &Principal, arguments: &str) -> Ended {
+        self.start_at(command, who, &self.address, arguments)
+    }
+
+    fn start_at(&self, mut command: Command, who: &Principal, address: &str, arguments: &str) -> Ended {
+        let output = command
             .args(arguments.split_whitespace())
             .args(["--kms-endpoint", &format!("tcp:{address}"), "--kms-ca", "kms-ca.pem"])
             .current_dir(self.directory.path())

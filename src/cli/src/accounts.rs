@@ -47,11 +47,9 @@ impl FromStr for CosignerSpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // Nothing is quoted: it may be a secret, in whatever place.
         if text.split('=').any(|part| part.to_ascii_uppercase().starts_with(crate::SECRET_KEY)) {
-            return Err(
-                "there is a secret key in it, now also in the shell's history: replace that key; expected \
-                        NAME=RECIPIENT=OUTFILE with a recipient (age1…)"
-                    .to_owned(),
-            );
+            let problem = "there is a secret key in it, now also in the shell's history: replace that key; expected \
+                           NAME=RECIPIENT=OUTFILE with a recipient (age1…)";
+            return Err(problem.to_owned());
         }
         let mut parts = text.splitn(3, '=');
         let mut part = |name| match parts.next() {

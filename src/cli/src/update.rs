@@ -266,6 +266,7 @@ mod tests {
         update.commit().unwrap();
         assert_eq!(content(&directory.path().join("a")), "new");
     }
+
     #[test]
     fn no_target_is_another_ones_place_by_any_name() {
         let directory = tempfile::tempdir().unwrap();

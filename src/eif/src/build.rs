@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::digest;
 use eif::{Architecture, Entry, EntryKind, Image, MeasuredSection, Metadata, Ramdisk};
 use serde_json::{Value, json};
@@ -55,11 +55,16 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
     let runtime = ramdisk(&arguments.runtime, "ramdisk 1 (runtime)", &mut inputs)?;
     let application = ramdisk(&arguments.application, "ramdisk 2 (application)", &mut inputs)?;
 
+    runtime.must_not_replace(&application).context("--application")?;
+
     let image = Image {
         architecture: if arguments.aarch64 { Architecture::Aarch64 } else { Architecture::X86_64 },
         kernel,
         command_line: arguments.command_line.clone(),
-        ramdisks: vec![runtime, application],
+        ramdisks: vec![
+            runtime.to_gzip().context("--runtime")?,
+            application.to_gzip().context("--application")?,
+        ],
         metadata: Metadata::new(&arguments.name, &arguments.image_version, &arguments.kernel_version),
     };
     let mut bytes = Vec::new();
@@ -91,7 +96,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
 }
 
 /// Makes a ramdisk of its entries as the command line names them.
-fn ramdisk(entries: &[String], section: &str, inputs: &mut Vec<Value>) -> Result<Vec<u8>> {
+fn ramdisk(entries: &[String], section: &str, inputs: &mut Vec<Value>) -> Result<Ramdisk> {
     let mut ramdisk = Ramdisk::default();
     for entry in entries {
         if let Some(directory) = entry.strip_suffix('/') {
@@ -118,12 +123,17 @@ fn ramdisk(entries: &[String], section: &str, inputs: &mut Vec<Value>) -> Result
         inputs.push(input);
         ramdisk.add(destination, Entry { mode, kind: EntryKind::File(contents) })?;
     }
-    Ok(ramdisk.to_gzip()?)
+    Ok(ramdisk)
 }
 
 fn built_with(pairs: &[String]) -> Result<BTreeMap<&str, &str>> {
-    let pair = |text| str::split_once(text, '=').with_context(|| format!("{text:?} is not NAME=VERSION"));
-    pairs.iter().map(|text| pair(text.as_str())).collect()
+    let mut all = BTreeMap::new();
+    for text in pairs {
+        let (name, version) =
+            text.split_once('=').with_context(|| format!("--built-with {text:?} is not NAME=VERSION"))?;
+        ensure!(all.insert(name, version).is_none(), "--built-with names {name} twice");
+    }
+    Ok(all)
 }
 
 fn file(section: &str, source: Option<&Path>, contents: &[u8]) -> Value {

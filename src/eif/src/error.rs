@@ -47,10 +47,12 @@ pub enum EifError {
         actual: u64,
     },
     /// The section's own header and the table disagree, or the section is larger than allowed.
-    #[error("section {index} has {actual} bytes, expected {expected}")]
+    #[error("section {index}, the {kind}, has {actual} bytes, expected {expected}")]
     Size {
         /// Place in the table, from 0.
         index: usize,
+        /// What the section is.
+        kind: SectionKind,
         /// What is expected, in words.
         expected: String,
         /// The size in the section's header.

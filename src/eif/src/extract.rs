@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    io::{BufReader, Write as _},
+    io::{self, BufReader, Write as _},
     path::Path,
 };
 
@@ -10,25 +10,29 @@ use crate::{EifError, SectionKind, Summary, scan};
 /// `signature` and `initrd`, which is all ramdisks one behind the other, as the Nitro hypervisor gives them to the
 /// kernel.
 pub fn extract(image: &Path, directory: &Path) -> Result<Summary, EifError> {
-    fs::create_dir_all(directory)?;
     // Checked whole before anything is written.
-    scan(BufReader::new(File::open(image)?), |_, _, _| Ok(()))?;
-    let mut initrd = File::create(directory.join("initrd"))?;
+    scan(open(image)?, |_, _, _| Ok(()))?;
+    fs::create_dir_all(directory).map_err(|error| named(directory, &error))?;
+    let create = |name: &str| {
+        let path = directory.join(name);
+        File::create(&path).map_err(|error| named(&path, &error))
+    };
+    let mut initrd = create("initrd")?;
     let mut current: Option<(usize, File)> = None;
     let mut ramdisks = 0;
-    scan(BufReader::new(File::open(image)?), |index, kind, piece| {
+    scan(open(image)?, |index, kind, piece| {
         if current.as_ref().is_none_or(|(open, _)| *open != index) {
-            let name = match kind {
-                SectionKind::Kernel => "kernel".to_owned(),
-                SectionKind::CommandLine => "cmdline".to_owned(),
-                SectionKind::Metadata => "metadata.json".to_owned(),
-                SectionKind::Signature => "signature".to_owned(),
+            let file = match kind {
+                SectionKind::Kernel => create("kernel")?,
+                SectionKind::CommandLine => create("cmdline")?,
+                SectionKind::Metadata => create("metadata.json")?,
+                SectionKind::Signature => create("signature")?,
                 SectionKind::Ramdisk => {
                     ramdisks += 1;
-                    format!("ramdisk-{ramdisks}")
+                    create(&format!("ramdisk-{ramdisks}"))?
                 }
             };
-            current = Some((index, File::create(directory.join(name))?));
+            current = Some((index, file));
         }
         if kind == SectionKind::Ramdisk {
             initrd.write_all(piece)?;
@@ -38,4 +42,13 @@ pub fn extract(image: &Path, directory: &Path) -> Result<Summary, EifError> {
             None => Ok(()),
         }
     })
+}
+
+fn open(image: &Path) -> Result<BufReader<File>, EifError> {
+    Ok(BufReader::new(File::open(image).map_err(|error| named(image, &error))?))
+}
+
+/// The operating system's errors name no file.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

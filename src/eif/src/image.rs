@@ -118,10 +118,15 @@ impl Image {
             crc32: 0,
         };
         let mut offset = HEADER_BYTES as u64;
-        for (index, (_, contents, limit)) in sections.iter().enumerate() {
+        for (index, (kind, contents, limit)) in sections.iter().enumerate() {
             let size = contents.len() as u64;
             if size == 0 || size > *limit {
-                return Err(EifError::Size { index, expected: format!("1 to {limit}"), actual: size });
+                return Err(EifError::Size {
+                    index,
+                    kind: *kind,
+                    expected: format!("1 to {limit}"),
+                    actual: size,
+                });
             }
             header.offsets.push(offset);
             header.sizes.push(size);

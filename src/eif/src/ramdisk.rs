@@ -4,6 +4,8 @@ use cpio::newc;
 
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+/// A directory that nobody added.
+const ABOVE: Entry = Entry { mode: 0o755, kind: EntryKind::Directory };
 
 /// A part of the initramfs: a gzipped cpio archive (`newc`) whose bytes depend on its entries only. Entries are ordered by
 /// path; owner and group are 0, times are 0.
@@ -39,6 +41,12 @@ pub enum RamdiskError {
     /// The same path twice.
     #[error("{0} is in the ramdisk twice")]
     Twice(String),
+    /// Something is to be below a path that is a file.
+    #[error("{0} is a file in the ramdisk, and the directory of another entry")]
+    NoDirectory(String),
+    /// The ramdisks are unpacked over each other: the second would replace a file of the first, or the other way round.
+    #[error("{0} is in both ramdisks, and is a file in one; the second would replace what PCR1 names")]
+    Both(String),
     /// Only the twelve permission bits.
     #[error("{path}: mode {mode:o} is not a permission")]
     Mode {
@@ -56,7 +64,7 @@ pub enum RamdiskError {
 }
 
 impl Ramdisk {
-    /// Adds an entry, and the directories above it (mode 0755) where they are missing.
+    /// Adds an entry. The directories above it (mode 0755) come with it where nobody adds them.
     pub fn add(&mut self, path: &str, entry: Entry) -> Result<(), RamdiskError> {
         let relative = path.strip_prefix('/').ok_or_else(|| RamdiskError::Path(path.to_owned()))?;
         if relative.split('/').any(|part| matches!(part, "" | "." | "..")) || relative.contains('\0') {
@@ -65,10 +73,6 @@ impl Ramdisk {
         if entry.mode & !0o7777 != 0 {
             return Err(RamdiskError::Mode { path: path.to_owned(), mode: entry.mode });
         }
-        for (end, _) in relative.match_indices('/') {
-            let parent = Entry { mode: 0o755, kind: EntryKind::Directory };
-            self.entries.entry(relative[..end].to_owned()).or_insert(parent);
-        }
         if self.entries.contains_key(relative) {
             return Err(RamdiskError::Twice(path.to_owned()));
         }
@@ -76,15 +80,42 @@ impl Ramdisk {
         Ok(())
     }
 
+    /// Refuses two ramdisks of one image if a file of one has the path of anything in the other.
+    pub fn must_not_replace(&self, other: &Self) -> Result<(), RamdiskError> {
+        let others = other.with_directories()?;
+        for (path, entry) in self.with_directories()? {
+            let is_directory = |entry: &Entry| entry.kind == EntryKind::Directory;
+            if others.get(path).is_some_and(|other| !is_directory(entry) || !is_directory(other)) {
+                return Err(RamdiskError::Both(format!("/{path}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries, with the directories above them where they are missing.
+    fn with_directories(&self) -> Result<BTreeMap<&str, &Entry>, RamdiskError> {
+        let mut all: BTreeMap<_, _> =
+            self.entries.iter().map(|(path, entry)| (path.as_str(), entry)).collect();
+        for path in self.entries.keys() {
+            for (end, _) in path.match_indices('/') {
+                let above = all.entry(&path[..end]).or_insert(&ABOVE);
+                if above.kind != EntryKind::Directory {
+                    return Err(RamdiskError::NoDirectory(format!("/{}", &path[..end])));
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// The archive, compressed.
     pub fn to_gzip(&self) -> Result<Vec<u8>, RamdiskError> {
         let mut archive = Vec::new();
-        for (number, (path, entry)) in (1..).zip(&self.entries) {
+        for (number, (path, entry)) in (1..).zip(self.with_directories()?) {
             let (kind, links, contents) = match &entry.kind {
                 EntryKind::Directory => (DIRECTORY, 2, &[][..]),
                 EntryKind::File(contents) => (FILE, 1, &contents[..]),
             };
-            let size = u32::try_from(contents.len()).map_err(|_| RamdiskError::TooLarge(path.clone()))?;
+            let size = u32::try_from(contents.len()).map_err(|_| RamdiskError::TooLarge(path.to_owned()))?;
             let mut writer = newc::Builder::new(path)
                 .ino(number)
                 .mode(kind | entry.mode)
@@ -167,6 +198,47 @@ mod tests {
         ramdisk.add("/a", file(b"1")).unwrap();
         let gzip = ramdisk.to_gzip().unwrap();
         assert_eq!(gzip[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_directory_may_be_added_behind_what_is_in_it() {
+        let private = || Entry { mode: 0o700, kind: EntryKind::Directory };
+        let (mut one, mut other) = (Ramdisk::default(), Ramdisk::default());
+        one.add("/etc", private()).unwrap();
+        one.add("/etc/own.conf", file(b"x")).unwrap();
+        other.add("/etc/own.conf", file(b"x")).unwrap();
+        other.add("/etc", private()).unwrap();
+        assert_eq!(listing(&other.to_gzip().unwrap())[0], ("etc".to_owned(), 0o040_700, vec![]));
+        assert_eq!(one.to_gzip().unwrap(), other.to_gzip().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_below_a_file() {
+        for paths in [["/a", "/a/b/c"], ["/a/b/c", "/a"], ["/a/b", "/a/b/c"]] {
+            let mut ramdisk = Ramdisk::default();
+            for path in paths {
+                ramdisk.add(path, file(b"x")).unwrap();
+            }
+            let error = ramdisk.to_gzip().unwrap_err();
+            assert!(
+                matches!(&error, RamdiskError::NoDirectory(path) if paths.contains(&&path[..])),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_ramdisks_share_directories_and_nothing_else() {
+        let ramdisk = |path| {
+            let mut ramdisk = Ramdisk::default();
+            ramdisk.add(path, file(b"x")).unwrap();
+            ramdisk
+        };
+        ramdisk("/etc/a").must_not_replace(&ramdisk("/etc/b")).unwrap();
+        for (one, other) in [("/init", "/init"), ("/a", "/a/b"), ("/a/b", "/a")] {
+            let error = ramdisk(one).must_not_replace(&ramdisk(other)).unwrap_err();
+            assert!(matches!(error, RamdiskError::Both(_)), "{one} {other}: {error}");
+        }
     }
 
     #[test]

@@ -159,11 +159,11 @@ impl Scan {
         self.check_order(index, kind)?;
         if size != table_size {
             let expected = format!("{table_size}, as the file header says");
-            return Err(EifError::Size { index, expected, actual: size });
+            return Err(EifError::Size { index, kind, expected, actual: size });
         }
         let limit = limit(kind);
         if size == 0 || size > limit {
-            return Err(EifError::Size { index, expected: format!("1 to {limit}"), actual: size });
+            return Err(EifError::Size { index, kind, expected: format!("1 to {limit}"), actual: size });
         }
 
         let mut hash = digest::Context::new(&digest::SHA384);

@@ -1,24 +1,32 @@
 //! What `eif build` says about an image is true of the image, and names everything that went into its PCRs.
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::{Value, json};
 
 /// Builds an image of small files in `directory`, with more arguments, and returns its provenance.
 fn build(directory: &Path, arguments: &[&str]) -> Value {
+    let output = try_to_build(directory, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&fs::read(directory.join("out/provenance.json")).unwrap()).unwrap()
+}
+
+fn try_to_build(directory: &Path, arguments: &[&str]) -> Output {
     for (name, contents) in [("kernel", "the kernel"), ("init", "the runtime"), ("app", "the application")] {
         fs::write(directory.join(name), contents).unwrap();
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_eif"))
+    Command::new(env!("CARGO_BIN_EXE_eif"))
         .args(["build", "--kernel=kernel", "--kernel-version=6.12", "--command-line=quiet", "--out=out"])
         .args(["--runtime=/init=init", "--runtime=/dev/", "--application=/bin/app=app:644"])
         .args(arguments)
         .current_dir(directory)
         .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&fs::read(directory.join("out/provenance.json")).unwrap()).unwrap()
+        .unwrap()
 }
 
 #[test]
@@ -72,4 +80,63 @@ fn a_directory_more_is_a_pcr1_and_an_input_more() {
     assert_ne!(before["pcrs"]["PCR1"], after["pcrs"]["PCR1"]);
     assert_eq!(before["pcrs"]["PCR2"], after["pcrs"]["PCR2"]);
     assert_eq!(after["inputs"][4]["path"], "/proc/");
+}
+
+#[test]
+fn what_would_not_be_what_it_seems_is_refused_and_named() {
+    for (argument, problem) in [
+        ("--application=/init=app", "/init is in both ramdisks"),
+        ("--application=/dev=app", "/dev is in both ramdisks"),
+        ("--application=/bin/app/more=app", "/bin/app is a file"),
+        ("--runtime=/init=app", "/init is in the ramdisk twice"),
+        ("--built-with=rustc", "\"rustc\" is not NAME=VERSION"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = try_to_build(directory.path(), &[argument]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(problem), "{argument}: {said}");
+        assert!(!directory.path().join("out").exists(), "{argument}");
+    }
+}
+
+#[test]
+fn an_input_that_is_named_twice_or_is_empty_is_refused_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = try_to_build(directory.path(), &["--built-with=ld=1", "--built-with=ld=2"]);
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--built-with names ld twice"), "{said}");
+
+    let image = eif::Image {
+        architecture: eif::Architecture::X86_64,
+        kernel: Vec::new(),
+        command_line: "quiet".to_owned(),
+        ramdisks: vec![b"ramdisk".to_vec()],
+        metadata: eif::Metadata::new("test", "1", "6.12"),
+    };
+    let error = image.write(Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("section 0, the kernel, has 0 bytes"), "{error}");
+}
+
+#[test]
+fn taking_apart_names_the_file_that_cannot_be_read_or_written_and_makes_nothing_before() {
+    let directory = tempfile::tempdir().unwrap();
+    build(directory.path(), &[]);
+    let extract = |image: &str, to: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_eif"))
+            .args(["extract", image, to])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = extract("missing", "parts");
+    assert!(said.contains("missing: No such file"), "{said}");
+    assert!(!directory.path().join("parts").exists());
+    let said = extract("out/image.eif", "kernel/parts");
+    assert!(said.contains("kernel/parts: Not a directory"), "{said}");
+    fs::create_dir_all(directory.path().join("taken/initrd")).unwrap();
+    let said = extract("out/image.eif", "taken");
+    assert!(said.contains("taken/initrd: Is a directory"), "{said}");
 }

@@ -16,5 +16,5 @@ pub use error::EifError;
 pub use extract::extract;
 pub use format::{Architecture, SectionKind};
 pub use image::{BuildMetadata, Image, Metadata};
-pub use ramdisk::{Entry, EntryKind, Ramdisk, RamdiskError};
+pub use ramdisk::{Entry, EntryKind, Packed, Ramdisk, RamdiskError, unpack};
 pub use reader::{MeasuredSection, Section, Summary, scan};

@@ -1,5 +1,9 @@
-use std::{collections::BTreeMap, io::Write as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write as _},
+};
 
+use aws_lc_rs::digest;
 use cpio::newc;
 
 const DIRECTORY: u32 = 0o040_000;
@@ -60,7 +64,56 @@ pub enum RamdiskError {
     TooLarge(String),
     /// Cannot happen in memory.
     #[error("writing the archive failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+}
+
+/// What a ramdisk has at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Absolute; that of a directory ends in a slash.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Of a file: how many bytes it has, and their SHA-256.
+    pub contents: Option<(u64, [u8; 32])>,
+}
+
+/// Lists a ramdisk that [`Ramdisk::to_gzip`] packed. One with anything but files and directories is an error.
+pub fn unpack(gzip: &[u8]) -> io::Result<Vec<Packed>> {
+    let mut packed = Vec::new();
+    let mut rest = flate2::read::GzDecoder::new(gzip);
+    loop {
+        let mut entry = newc::Reader::new(rest)?;
+        if entry.entry().is_trailer() {
+            return Ok(packed);
+        }
+        let (mut path, mode) = (format!("/{}", entry.entry().name()), entry.entry().mode());
+        let contents = match mode & !0o7777 {
+            DIRECTORY => {
+                path.push('/');
+                None
+            }
+            FILE => Some(hash(&mut entry)?),
+            _ => return Err(io::Error::other(format!("{path} is neither a file nor a directory"))),
+        };
+        packed.push(Packed { path, mode: mode & 0o7777, contents });
+        rest = entry.finish()?;
+    }
+}
+
+fn hash(contents: &mut impl Read) -> io::Result<(u64, [u8; 32])> {
+    let (mut hash, mut bytes, mut buffer) = (digest::Context::new(&digest::SHA256), 0, vec![0; 64 << 10]);
+    loop {
+        let read = contents.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(hash.finish().as_ref());
+    Ok((bytes, sha256))
 }
 
 impl Ramdisk {
@@ -136,30 +189,14 @@ impl Ramdisk {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
+
+    fn unpacked(ramdisk: &Ramdisk) -> Vec<Packed> {
+        unpack(&ramdisk.to_gzip().unwrap()).unwrap()
+    }
 
     fn file(contents: &[u8]) -> Entry {
         Entry { mode: 0o755, kind: EntryKind::File(contents.to_vec()) }
-    }
-
-    fn listing(gzip: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
-        let mut archive = Vec::new();
-        flate2::read::GzDecoder::new(gzip).read_to_end(&mut archive).unwrap();
-        let mut rest = &archive[..];
-        let mut found = Vec::new();
-        loop {
-            let mut reader = newc::Reader::new(rest).unwrap();
-            if reader.entry().is_trailer() {
-                return found;
-            }
-            let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
-            let mut contents = Vec::new();
-            reader.read_to_end(&mut contents).unwrap();
-            found.push((name, mode, contents));
-            rest = reader.finish().unwrap();
-        }
     }
 
     #[test]
@@ -167,19 +204,19 @@ mod tests {
         let mut ramdisk = Ramdisk::default();
         ramdisk.add("/etc/nitro-sign/enclave.toml", file(b"x")).unwrap();
         ramdisk.add("/bin/sign-service", file(b"elf")).unwrap();
-        let names: Vec<_> = listing(&ramdisk.to_gzip().unwrap()).into_iter().map(|entry| entry.0).collect();
-        assert_eq!(
-            names,
-            ["bin", "bin/sign-service", "etc", "etc/nitro-sign", "etc/nitro-sign/enclave.toml"]
-        );
+        let paths: Vec<_> = unpacked(&ramdisk).into_iter().map(|packed| packed.path).collect();
+        let expected =
+            ["/bin/", "/bin/sign-service", "/etc/", "/etc/nitro-sign/", "/etc/nitro-sign/enclave.toml"];
+        assert_eq!(paths, expected);
     }
 
     #[test]
     fn contents_and_modes_are_kept() {
         let mut ramdisk = Ramdisk::default();
         ramdisk.add("/init", file(b"program")).unwrap();
-        let listed = listing(&ramdisk.to_gzip().unwrap());
-        assert_eq!(listed, [("init".to_owned(), 0o100_755, b"program".to_vec())]);
+        let sha256 = digest::digest(&digest::SHA256, b"program").as_ref().try_into().unwrap();
+        let expected = Packed { path: "/init".to_owned(), mode: 0o755, contents: Some((7, sha256)) };
+        assert_eq!(unpacked(&ramdisk), [expected]);
     }
 
     #[test]
@@ -190,6 +227,25 @@ mod tests {
         other.add("/b", file(b"2")).unwrap();
         other.add("/a", file(b"1")).unwrap();
         assert_eq!(one.to_gzip().unwrap(), other.to_gzip().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_archive_of_files_and_directories_is_an_error() {
+        let gzip = |archive: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(archive).unwrap();
+            gzip.finish().unwrap()
+        };
+        let mut link = newc::Builder::new("link").mode(0o120_777).write(Vec::new(), 4);
+        link.write_all(b"init").unwrap();
+        let link = newc::trailer(link.finish().unwrap()).unwrap();
+        assert!(unpack(&gzip(&link)).unwrap_err().to_string().contains("/link is neither"));
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add("/init", file(b"program")).unwrap();
+        let whole = ramdisk.to_gzip().unwrap();
+        for bad in [&whole[..whole.len() / 2], &gzip(b"no archive"), b"no gzip"] {
+            unpack(bad).unwrap_err();
+        }
     }
 
     #[test]
@@ -208,7 +264,7 @@ mod tests {
         one.add("/etc/own.conf", file(b"x")).unwrap();
         other.add("/etc/own.conf", file(b"x")).unwrap();
         other.add("/etc", private()).unwrap();
-        assert_eq!(listing(&other.to_gzip().unwrap())[0], ("etc".to_owned(), 0o040_700, vec![]));
+        assert_eq!(unpacked(&other)[0], Packed { path: "/etc/".to_owned(), mode: 0o700, contents: None });
         assert_eq!(one.to_gzip().unwrap(), other.to_gzip().unwrap());
     }
 

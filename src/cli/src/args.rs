@@ -146,7 +146,7 @@ pub struct PcrCompare {
 /// Options of `pcr check`.
 #[derive(Debug, Args)]
 pub struct PcrCheck {
-    /// The image: whatever `pcr compare` takes
+    /// The image, or a directory with it
     pub image: PathBuf,
     /// The PCRs of the release
     #[arg(long, value_name = "release/pcrs.json")]

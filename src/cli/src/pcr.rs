@@ -8,10 +8,10 @@ mod report;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use attestation::Measurements;
 
-use self::{compare::Comparison, image::Image};
+use self::{compare::Comparison, image::Image, report::Packages};
 use crate::{
     args::{PcrCheck, PcrCommand, PcrCompare},
     print, print_json, say,
@@ -40,15 +40,21 @@ pub(crate) fn run(command: &PcrCommand) -> ExitCode {
 fn compare(args: &PcrCompare) -> Result<bool> {
     let (base, head) = (Image::read(&args.base)?, Image::read(&args.head)?);
     let comparison = Comparison::of(&base, &head)?;
-    let causes = match &args.derivations[..] {
-        [base, head] => Some(derivations::compare(base, head, args.store.as_deref())?),
+    let store = args.store.as_deref();
+    let packages = match &args.derivations[..] {
+        [of_base, of_head] => {
+            let base_is_matched = derivations::must_have_made(&base, of_base, store)?;
+            let head_is_matched = derivations::must_have_made(&head, of_head, store)?;
+            let causes = derivations::compare(of_base, of_head, store)?;
+            Some(Packages { causes, are_matched: base_is_matched && head_is_matched })
+        }
         _ => None,
     };
     if args.markdown {
-        print(&report::markdown(&comparison, causes.as_deref()))?;
+        print(&report::markdown(&comparison, packages.as_ref()))?;
     } else {
-        print_json(&report::json(&comparison, causes.as_deref()))?;
-        say(report::text(&comparison, causes.as_deref()).trim_end());
+        print_json(&report::json(&comparison, packages.as_ref()))?;
+        say(report::text(&comparison, packages.as_ref()).trim_end());
     }
     Ok(comparison.is_same())
 }
@@ -66,6 +72,11 @@ fn check(args: &PcrCheck) -> Result<bool> {
     let Image { provenance: None, sections: None, pcrs: expected, .. } = Image::read(release)? else {
         bail!("{} is not a pcrs.json: give the PCRs that the release workflow wrote", release.display())
     };
+    ensure!(
+        image.is_measured,
+        "{} only says which PCRs an image has: give the image, or the directory that it is in",
+        args.image.display()
+    );
     let different = different(&expected, &image.pcrs);
     for (name, expected, actual) in &different {
         say(format_args!("{name} is {actual}, but {} says {expected}", release.display()));

@@ -2,141 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{cell::RefCell, fs, path::Path, process::Command};
+#[path = "support/store.rs"]
+mod store;
 
-use nix_derivation::{CAHash, ContentAddressMethod, HashAlgorithm, Output};
+use std::fs;
+
 use serde_json::{Value, json};
-
-/// A store directory, in which nothing is built.
-struct Store {
-    directory: tempfile::TempDir,
-    /// Name, output path.
-    outputs: RefCell<Vec<(String, String)>>,
-}
-
-/// What a derivation is made of.
-#[derive(Default)]
-struct Recipe<'a> {
-    name: &'a str,
-    /// File names of derivations.
-    inputs: &'a [&'a str],
-    /// Store paths.
-    files: &'a [String],
-    environment: &'a [(&'a str, &'a str)],
-    /// Of what is fetched, 64 hex digits.
-    hash: Option<&'a str>,
-}
-
-impl Store {
-    fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), outputs: RefCell::default() }
-    }
-
-    /// Writes a derivation and returns its file name. It refers to the outputs of its inputs, as Nix's do.
-    fn add(&self, recipe: &Recipe<'_>) -> String {
-        let Recipe { name, inputs, files, environment, hash } = recipe;
-        let used: Vec<_> = inputs.iter().map(|input| self.output(input)).collect();
-        let (mut inputs, mut files) = (inputs.to_vec(), files.to_vec());
-        inputs.sort_unstable();
-        files.sort_unstable();
-        let key = format!("{name}{inputs:?}{files:?}{environment:?}{hash:?}");
-        let out = hash.map_or_else(|| path(&key, name), |hash| fixed_output(hash, name));
-        let mut variables = environment.to_vec();
-        let used = used.join(" ");
-        variables.extend([("buildInputs", used.as_str()), ("name", name), ("out", &out)]);
-        variables.sort_unstable();
-        let method = hash.map_or_else(String::new, |_| "sha256".to_owned());
-        let text = format!(
-            "Derive([(\"out\",\"{out}\",\"{method}\",\"{}\")],[{}],[{}],\"x86_64-linux\",\"/bin/sh\",[\"-e\"],[{}])",
-            hash.unwrap_or_default(),
-            list(inputs.iter().map(|input| format!("(\"/nix/store/{input}\",[\"out\"])"))),
-            list(files.iter().map(|file| format!("\"{file}\""))),
-            list(variables.iter().map(|(name, value)| format!("(\"{name}\",\"{value}\")"))),
-        );
-        let file = path(&format!("{key}.drv"), &format!("{name}.drv")).replace("/nix/store/", "");
-        fs::write(self.path().join(&file), text).unwrap();
-        self.outputs.borrow_mut().push((file.clone(), out));
-        file
-    }
-
-    fn output(&self, file: &str) -> String {
-        self.outputs.borrow().iter().find(|(name, _)| name == file).unwrap().1.clone()
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Compares with more arguments: exit code, standard output, standard error.
-    fn run(&self, base: &str, head: &str, arguments: &[&str]) -> (i32, String, String) {
-        let pcrs = self.path().join("pcrs.json");
-        let zero = "0".repeat(96);
-        fs::write(&pcrs, json!({ "PCR0": zero, "PCR1": zero, "PCR2": zero }).to_string()).unwrap();
-        let one = json!({ "PCR0": "1".repeat(96), "PCR1": zero, "PCR2": zero });
-        fs::write(self.path().join("other.json"), one.to_string()).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
-            .args(["pcr", "compare", "pcrs.json", "other.json", "--derivations", base, head])
-            .args(arguments)
-            .current_dir(self.path())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// The packages that it names.
-    fn packages(&self, base: &str, head: &str) -> Value {
-        let (code, stdout, stderr) = self.run(base, head, &[]);
-        assert_eq!(code, 1, "{stderr}");
-        serde_json::from_str::<Value>(&stdout).unwrap()["packages"].clone()
-    }
-
-    /// An image of a kernel and a program, and tools beneath both.
-    fn image(&self, linux: &str, rustc: &str, script: &str, source: &str) -> String {
-        let hash = if linux == "6.12.94" { "aa" } else { "bb" }.repeat(32);
-        let tarball = format!("linux-{linux}.tar.xz");
-        let tarball = self.add(&Recipe { name: &tarball, hash: Some(&hash), ..Recipe::default() });
-        let tools =
-            self.add(&Recipe { name: "tools-1.0", environment: &[("rustc", rustc)], ..Recipe::default() });
-        let versions = [("pname", "linux"), ("version", linux)];
-        let name = format!("linux-{linux}");
-        let kernel = self.add(&Recipe {
-            name: &name,
-            inputs: &[&tarball, &tools],
-            environment: &versions,
-            ..Recipe::default()
-        });
-        let versions = [("pname", "rustc"), ("version", rustc)];
-        let name = format!("rustc-{rustc}");
-        let rustc = self.add(&Recipe { name: &name, environment: &versions, ..Recipe::default() });
-        let program = self.add(&Recipe {
-            name: "enclave",
-            inputs: &[&rustc],
-            files: &[path(source, "source")],
-            environment: &[("buildPhase", script)],
-            ..Recipe::default()
-        });
-        self.add(&Recipe { name: "image-eif", inputs: &[&kernel, &program], ..Recipe::default() })
-    }
-}
-
-fn list(parts: impl Iterator<Item = String>) -> String {
-    parts.collect::<Vec<_>>().join(",")
-}
-
-/// A store path whose hash follows from `key`.
-fn path(key: &str, name: &str) -> String {
-    let hash = attestation::sha384(key.as_bytes());
-    // Nix's base 32 has no e.
-    format!("/nix/store/{}-{name}", hex::encode(hash)[..32].replace('e', "z"))
-}
-
-/// Where Nix puts a file with this SHA-256.
-fn fixed_output(hash: &str, name: &str) -> String {
-    let hash = hex::decode(hash).unwrap();
-    let ca = CAHash::from_parts(ContentAddressMethod::Flat, HashAlgorithm::Sha256, &hash).unwrap();
-    Output::Fixed { ca }.path(name, "out").unwrap().unwrap().to_absolute_path()
-}
+use store::{Recipe, Store, path};
 
 const BASE: [&str; 4] = ["6.12.94", "1.95.0", "cargo build", "first"];
 
@@ -351,4 +223,56 @@ fn another_name_of_the_same_package_is_a_cause() {
     };
     let expected = json!([{ "name": "tool", "versions": null, "what": ["name tool-1.0 → tool-1.0-static"], "via": ["image"] }]);
     assert_eq!(store.packages(&image("tool-1.0"), &image("tool-1.0-static")), expected);
+}
+
+#[test]
+fn derivations_that_did_not_make_the_images_are_trouble() {
+    let store = Store::new();
+    let base = base(&store);
+    let head = store.image("6.12.95", BASE[1], BASE[2], BASE[3]);
+    let other = store.image(BASE[0], "1.96.0", BASE[2], BASE[3]);
+    let images = [store.provenance(&base, 0), store.provenance(&head, 1)];
+    for (of_base, of_head, wrong, image) in [
+        (&head, &base, &head, "base.json"),
+        (&other, &head, &other, "base.json"),
+        (&base, &other, &other, "head.json"),
+    ] {
+        let (code, stdout, stderr) = store.run_on(&images, &["--derivations", of_base, of_head]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        let problem = format!("{wrong} does not make what {image} was made of (/nix/store/");
+        assert!(stderr.contains(&problem) && stderr.contains("swapped"), "{stderr}");
+    }
+    assert_eq!(store.run_on(&images, &["--derivations", &base, &head]).0, 1);
+}
+
+#[test]
+fn derivations_that_cannot_be_matched_with_the_images_explain_no_pcr() {
+    let store = Store::new();
+    let base = base(&store);
+    let head = store.image("6.12.95", BASE[1], BASE[2], BASE[3]);
+    let (base_image, head_image) = (store.provenance(&base, 0), store.provenance(&head, 1));
+    let pcrs = |image: &Value| image["pcrs"].clone();
+    let mut elsewhere = head_image.clone();
+    elsewhere["inputs"][1]["source"] = json!("target/inputs/enclave");
+    let mut silent = head_image.clone();
+    silent["inputs"] = json!([]);
+    for images in [
+        [pcrs(&base_image), head_image.clone()],
+        [base_image.clone(), pcrs(&head_image)],
+        [base_image.clone(), elsewhere],
+        [base_image.clone(), silent],
+    ] {
+        let derivations = ["--derivations", &base, &head];
+        let (code, markdown, stderr) = store.run_on(&images, &[&derivations[..], &["--markdown"]].concat());
+        assert_eq!(code, 1, "{stderr}");
+        let headline = markdown.lines().find(|line| line.starts_with("###")).unwrap();
+        assert!(!headline.contains("linux"), "{markdown}");
+        assert!(markdown.contains("- `linux` `6.12.94` → `6.12.95`"), "{markdown}");
+        assert!(markdown.contains("were not matched with the images"), "{markdown}");
+        let (_, stdout, stderr) = store.run_on(&images, &derivations);
+        assert!(stderr.contains("were not matched with the images"), "{stderr}");
+        assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["packages_are_matched"], false);
+    }
+    let (_, markdown, _) = store.run(&base, &head, &["--markdown"]);
+    assert!(!markdown.contains("were not matched"), "{markdown}");
 }

@@ -2,96 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+#[path = "support/images.rs"]
+mod images;
 
+use std::fs;
+
+use images::{CONFIG, ENCLAVE, Ended, KERNEL, SERVICE, World};
 use serde_json::{Value, json};
-
-const KERNEL: &str = "kernel";
-const ENCLAVE: &str = "enclave";
-const SERVICE: &str = "sign-service";
-const CONFIG: &str = "enclave.toml";
-
-/// Exit code, standard output, standard error.
-struct Ended(i32, String, String);
-
-struct World(tempfile::TempDir);
-
-impl World {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Builds an image in directory `name` of a kernel, two programs and a configuration, of which one differs.
-    fn image_with(&self, name: &str, changed: Option<&str>, arguments: &[&str]) {
-        let directory = self.path(name);
-        fs::create_dir_all(directory.join("inputs")).unwrap();
-        for file in [KERNEL, ENCLAVE, SERVICE, CONFIG] {
-            let version = if changed == Some(file) { "version 2, longer" } else { "version 1" };
-            fs::write(directory.join("inputs").join(file), format!("{file} {version}")).unwrap();
-        }
-        let program = Path::new(env!("CARGO_BIN_EXE_nitro-sign")).with_file_name("eif");
-        assert!(program.exists(), "{} is missing; `cargo build -p eif` makes it", program.display());
-        let output = Command::new(program)
-            .args(["build", "--kernel=inputs/kernel", "--kernel-version=6.12.94", "--out=."])
-            .args(["--runtime=/init=inputs/enclave", "--application=/bin/sign-service=inputs/sign-service"])
-            .arg("--application=/etc/nitro-sign/enclave.toml=inputs/enclave.toml:644")
-            .args(arguments)
-            .current_dir(directory)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn image(&self, name: &str, changed: Option<&str>) {
-        self.image_with(name, changed, &["--command-line=quiet", "--built-with=rustc=1.95.0"]);
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_nitro-sign"))
-            .arg("pcr")
-            .args(arguments)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended(output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// Compares and reads the answer.
-    fn compare(&self, base: &str, head: &str, code: i32) -> Value {
-        let Ended(actual, stdout, stderr) = self.run(&["compare", base, head]);
-        assert_eq!(actual, code, "{stderr}");
-        serde_json::from_str(&stdout).unwrap()
-    }
-
-    /// Compares and expects trouble that is explained with these words.
-    fn trouble(&self, base: &str, head: &str, words: &[&str]) {
-        let Ended(code, stdout, stderr) = self.run(&["compare", base, head]);
-        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
-        for word in words {
-            assert!(stderr.contains(word), "{word}: {stderr}");
-        }
-    }
-
-    /// Writes `name`, a copy of the provenance of image `of` with a change.
-    fn provenance(&self, name: &str, of: &str, change: impl FnOnce(&mut Value)) {
-        let mut json = self.json(&format!("{of}/provenance.json"));
-        change(&mut json);
-        fs::write(self.path(name), json.to_string()).unwrap();
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
-    }
-}
 
 #[test]
 fn equal_images_end_with_0_and_say_that_nothing_changed() {
@@ -193,6 +110,8 @@ fn images_alone_say_which_section_and_pcrs_alone_say_which_pcr() {
     let answer = world.compare("base/pcrs.json", "head/provenance.json", 1);
     assert_eq!((&answer["changed"], &answer["sections"]), (&json!(["PCR0", "PCR2"]), &Value::Null));
     world.compare("base/image.eif", "base", 0);
+    let Ended(_, markdown, _) = world.run(&["compare", "base/image.eif", "head", "--markdown"]);
+    assert!(markdown.contains("\n| ramdisk 2 (application) | PCR0 and PCR2 | | differs |\n"), "{markdown}");
 }
 
 #[test]
@@ -234,6 +153,68 @@ fn a_directory_with_files_of_two_builds_is_trouble() {
     world.image_with("named", None, &["--command-line=quiet", "--name=other"]);
     fs::copy(world.path("base/image.eif"), world.path("named/image.eif")).unwrap();
     world.trouble("base", "named", &["named/provenance.json", "field `image_sha256`", "named/image.eif"]);
+}
+
+#[test]
+fn a_directory_whose_provenance_names_inputs_that_are_not_in_the_image_is_trouble() {
+    type Change = fn(&mut Vec<Value>);
+
+    let world = World::new();
+    world.image("base", None);
+    let service = "/bin/sign-service in ramdisk 2 (application) is not what head/image.eif has";
+    let cases: [(&str, Change); 8] = [
+        (service, |inputs| inputs[3]["sha256"] = json!("00".repeat(32))),
+        (service, |inputs| inputs[3]["bytes"] = json!(1)),
+        (service, |inputs| inputs[3]["mode"] = json!("4755")),
+        (service, |inputs| drop(inputs.remove(3))),
+        (service, |inputs| inputs.push(inputs[3].clone())),
+        ("/bin/tool in ramdisk 2", |inputs| inputs[3]["path"] = json!("/bin/tool")),
+        ("the kernel is not", |inputs| inputs[0]["sha256"] = json!("00".repeat(32))),
+        ("the command line is not", |inputs| inputs[1]["bytes"] = json!(1)),
+    ];
+    for (problem, change) in cases {
+        world.image("head", None);
+        world.provenance("head/provenance.json", "head", |json| {
+            change(json["inputs"].as_array_mut().unwrap());
+        });
+        world.trouble(
+            "base",
+            "head",
+            &["head/provenance.json: field `inputs`", problem, "build the image again"],
+        );
+    }
+}
+
+#[test]
+fn an_image_that_is_not_there_is_not_taken_as_measured() {
+    let world = World::new();
+    world.image("image", None);
+    fs::copy(world.path("image/pcrs.json"), world.path("release.json")).unwrap();
+    let check = |image: &str, problem: &str| {
+        let Ended(code, stdout, stderr) = world.run(&["check", "--release", "release.json", image]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(stderr.contains(problem), "{stderr}");
+    };
+    for file in ["image/pcrs.json", "image/provenance.json"] {
+        check(file, &format!("{file} only says which PCRs an image has: give the image"));
+    }
+    fs::remove_file(world.path("image/image.eif")).unwrap();
+    check("image", "image has no image.eif: give the result");
+    std::os::unix::fs::symlink("nowhere", world.path("image/image.eif")).unwrap();
+    check("image", "image has no image.eif: give the result");
+}
+
+#[test]
+fn what_is_too_large_to_be_the_right_file_is_not_read() {
+    let world = World::new();
+    world.image("base", None);
+    fs::File::create(world.path("huge")).unwrap().set_len(1 << 40).unwrap();
+    world.trouble("base", "huge", &["huge is larger than", "is it the right file?"]);
+    let drv = format!("{}-huge.drv", "0".repeat(32));
+    fs::File::create(world.path(&drv)).unwrap().set_len(1 << 40).unwrap();
+    let Ended(code, _, stderr) = world.run(&["compare", "base", "base", "--derivations", &drv, &drv]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("huge.drv is larger than"), "{stderr}");
 }
 
 #[test]

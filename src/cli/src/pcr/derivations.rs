@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix_derivation::{Derivation, StorePath};
 
-use super::graph::{Names, Pairs, Store, attribute, attributes, store_path};
+use super::{
+    graph::{Names, Pairs, STORE, Store, attribute, attributes, store_path},
+    image::Image,
+};
 
 /// Values of attributes are shown up to this length, characters.
 const SHORT: usize = 60;
@@ -54,6 +57,35 @@ pub(super) fn compare(base: &Path, head: &Path, store: Option<&Path>) -> Result<
          .#eif.drvPath`)"
     );
     Ok(walk.causes)
+}
+
+/// Whether an image says that it was made by `derivation`: of outputs of its inputs, and of files that it names. An image
+/// that says nothing of the kind cannot be matched; one that was made of something else is an error.
+pub(super) fn must_have_made(image: &Image, derivation: &Path, store: Option<&Path>) -> Result<bool> {
+    let inputs = image.provenance.iter().flat_map(|provenance| &provenance.inputs);
+    let sources: Vec<_> = inputs.filter_map(|input| input.source.as_deref()).collect();
+    let (directory, path) = store_path(derivation)?;
+    let mut store = Store::new(store.unwrap_or(&directory));
+    let top = store.read(&path)?;
+    let mut known: HashSet<_> = top.input_sources().iter().cloned().collect();
+    for input in top.input_derivations().keys() {
+        for output in store.read(input)?.resolved_outputs()?.into_values() {
+            // Content-addressed: known once it is built.
+            let Some(path) = output.path else { return Ok(false) };
+            known.insert(path);
+        }
+    }
+    for source in &sources {
+        let name = source.strip_prefix(STORE).and_then(|rest| rest.split('/').next());
+        let Some(name) = name else { return Ok(false) };
+        ensure!(
+            StorePath::from_basename(name.as_bytes()).is_ok_and(|path| known.contains(&path)),
+            "{} does not make what {} was made of ({source}): are the two derivations swapped, or those of other images?",
+            derivation.display(),
+            image.path.display()
+        );
+    }
+    Ok(!sources.is_empty())
 }
 
 struct Walk {

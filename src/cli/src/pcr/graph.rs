@@ -11,8 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix_derivation::{Derivation, StorePath, StructuredAttrs};
 
+/// What all store paths begin with.
+pub(super) const STORE: &str = "/nix/store/";
 /// Length of the hash in a store path's name, characters.
 const HASH: usize = 32;
+/// The largest derivations of nixpkgs have some hundred kB.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A directory with derivations: `/nix/store` or a copy of a part of it.
 pub(super) struct Store {
@@ -31,7 +35,7 @@ impl Store {
             return Ok(Rc::clone(derivation));
         }
         let file = self.directory.join(path.to_basename());
-        let bytes = fs::read(&file).with_context(|| {
+        let bytes = crate::files::read(&file, MAX_BYTES).with_context(|| {
             format!(
                 "cannot read the derivation {}; if it is in another directory, name that with --store",
                 file.display()
@@ -135,14 +139,14 @@ impl Names {
     /// From now on `path` is written as `name`.
     pub(super) fn insert(&mut self, path: &StorePath, name: String) {
         let path = path.to_absolute_path().into_bytes();
-        let hash = path[prefix().len()..][..HASH].to_vec();
+        let hash = path[STORE.len()..][..HASH].to_vec();
         // A derivation's own output and another of the same hash cannot be: the hash covers the name.
         self.0.insert(hash, (path, name));
     }
 
     /// The text with the names in the place of paths.
     pub(super) fn apply(&self, text: &[u8]) -> Vec<u8> {
-        let prefix = prefix();
+        let prefix = STORE.as_bytes();
         let mut out = Vec::with_capacity(text.len());
         let mut rest = text;
         while let Some(&byte) = rest.first() {
@@ -160,10 +164,6 @@ impl Names {
         }
         out
     }
-}
-
-fn prefix() -> &'static [u8] {
-    b"/nix/store/"
 }
 
 #[cfg(test)]

@@ -2,20 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use attestation::Measurements;
+use eif::SectionKind;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{different, shown};
-use crate::files::sha256_hex;
+use crate::files::{self, sha256_hex};
 
 /// The format of provenance.json that is read here.
 const FORMAT: u64 = 1;
+/// An image of more is read by nobody here; ours has about 9 MB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// An image, as far as it is known.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Image {
     /// What was given on the command line.
     pub(super) path: PathBuf,
     pub(super) pcrs: Measurements,
+    /// By the image's own bytes, and not only by what a file says about it.
+    pub(super) is_measured: bool,
     /// Unknown if there is only a pcrs.json.
     pub(super) sections: Option<Vec<Section>>,
     /// Unknown if there is only an image.eif.
@@ -76,24 +80,30 @@ impl Image {
         if path.is_dir() { Self::directory(path) } else { Self::file(path) }
     }
 
-    /// All that a directory has about an image has to agree.
+    /// All that a directory has about an image has to agree with the image.
     fn directory(path: &Path) -> Result<Self> {
-        let (provenance, image, pcrs) =
-            (path.join("provenance.json"), path.join("image.eif"), path.join("pcrs.json"));
-        ensure!(
-            provenance.exists(),
-            "{} has no provenance.json: give the result of `nix build .#eif` or of `cargo xtask image`, or one file",
-            path.display()
-        );
+        let there = |name| -> Result<Option<PathBuf>> {
+            let file = path.join(name);
+            let is_there =
+                file.try_exists().with_context(|| format!("cannot look for {}", file.display()))?;
+            Ok(is_there.then_some(file))
+        };
+        let needed = |name| {
+            there(name)?.with_context(|| {
+                format!(
+                    "{} has no {name}: give the result of `nix build .#eif` or of `cargo xtask image`, or one file",
+                    path.display()
+                )
+            })
+        };
+        let (provenance, image) = (needed("provenance.json")?, needed("image.eif")?);
         let said = Self::file(&provenance)?;
         let Some(details) = said.provenance else {
             bail!("{} is no provenance.json; build the image again", provenance.display())
         };
-        let whole = Self { path: path.to_owned(), provenance: Some(details), ..said };
-        if image.exists() {
-            whole.must_describe(&provenance, &image)?;
-        }
-        if pcrs.exists() {
+        let whole = Self { path: path.to_owned(), is_measured: true, provenance: Some(details), ..said };
+        whole.must_describe(&provenance, &image)?;
+        if let Some(pcrs) = there("pcrs.json")? {
             whole.must_have_pcrs_of(&provenance, &Self::file(&pcrs)?)?;
         }
         Ok(whole)
@@ -119,6 +129,14 @@ impl Image {
             provenance.display(),
             image.display()
         );
+        let packed = packed(&bytes).with_context(|| shown(image))?;
+        if let Some(name) = first_difference(&packed, &details.inputs) {
+            bail!(
+                "{}: field `inputs`: {name} is not what {} has; {remedy}",
+                provenance.display(),
+                image.display()
+            );
+        }
         Ok(())
     }
 
@@ -143,7 +161,13 @@ impl Image {
         })?;
         if json.get("PCR0").is_some() {
             let pcrs = fields(path, json)?;
-            return Ok(Self { path: path.to_owned(), pcrs, sections: None, provenance: None });
+            return Ok(Self {
+                path: path.to_owned(),
+                pcrs,
+                is_measured: false,
+                sections: None,
+                provenance: None,
+            });
         }
         let format = json.get("format").with_context(|| {
             format!(
@@ -162,6 +186,7 @@ impl Image {
         Ok(Self {
             path: path.to_owned(),
             pcrs: provenance.pcrs,
+            is_measured: false,
             sections: Some(provenance.sections.clone()),
             provenance: Some(provenance),
         })
@@ -180,6 +205,7 @@ impl Image {
         Ok(Self {
             path: path.to_owned(),
             pcrs: summary.measurements,
+            is_measured: true,
             sections: Some(sections),
             provenance: None,
         })
@@ -197,6 +223,52 @@ fn fields<T: DeserializeOwned>(path: &Path, json: Value) -> Result<T> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", shown(path)))
+fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+    files::read(path, MAX_BYTES)
+}
+
+/// Section, and path in it.
+type Place = (String, Option<String>);
+
+/// What an image has in its sections, by their bytes.
+fn packed(image: &[u8]) -> Result<BTreeMap<Place, Content>> {
+    let mut contents = BTreeMap::<_, Vec<u8>>::new();
+    let summary = eif::scan(image, |index, kind, piece| {
+        if !matches!(kind, SectionKind::Metadata | SectionKind::Signature) {
+            contents.entry(index).or_default().extend_from_slice(piece);
+        }
+        Ok(())
+    })?;
+    let mut packed = BTreeMap::new();
+    for (section, (index, contents)) in summary.measured_sections().into_iter().zip(contents) {
+        if summary.sections[index].kind != SectionKind::Ramdisk {
+            let content =
+                Content { sha256: Some(sha256_hex(&contents)), bytes: Some(section.bytes), mode: None };
+            packed.insert((section.name, None), content);
+            continue;
+        }
+        for entry in eif::unpack(&contents).with_context(|| format!("cannot read {}", section.name))? {
+            let (bytes, sha256) = entry.contents.unzip();
+            let mode = Some(format!("{:o}", entry.mode));
+            let content = Content { sha256: sha256.map(hex::encode), bytes, mode };
+            packed.insert((section.name.clone(), Some(entry.path)), content);
+        }
+    }
+    Ok(packed)
+}
+
+/// What is not as `inputs` say, or is missing in them. A directory above another entry need not be there.
+fn first_difference(packed: &BTreeMap<Place, Content>, inputs: &[Input]) -> Option<String> {
+    let named = |(section, path): &Place| match path {
+        Some(path) => format!("{path} in {section}"),
+        None => format!("the {section}"),
+    };
+    let mut left = packed.clone();
+    for input in inputs {
+        let place = (input.section.clone(), input.path.clone());
+        if left.remove(&place).as_ref() != Some(&input.content) {
+            return Some(named(&place));
+        }
+    }
+    left.iter().find(|(_, content)| content.sha256.is_some()).map(|(place, _)| named(place))
 }

@@ -21,8 +21,18 @@ const SHOWN_DIFFERENCES: usize = 6;
 /// Of the way to one package, so many at each end are shown: a comment has 65536 characters, and ways can have hundreds.
 const SHOWN_VIA: usize = 2;
 
+/// The first packages that differ between two derivations.
+pub(super) struct Packages {
+    pub(super) causes: Vec<Cause>,
+    /// Do both images say that these derivations made them?
+    pub(super) are_matched: bool,
+}
+
+const NOT_MATCHED: &str = "The derivations were not matched with the images: one of these does not name the store paths that \
+                           it was made of. So the packages need not be why the PCRs differ.";
+
 /// Everything, for programs.
-pub(super) fn json(comparison: &Comparison, causes: Option<&[Cause]>) -> Value {
+pub(super) fn json(comparison: &Comparison, packages: Option<&Packages>) -> Value {
     let sections = comparison.sections.iter().map(|section| {
         let inputs: Vec<_> = section
             .inputs
@@ -45,13 +55,14 @@ pub(super) fn json(comparison: &Comparison, causes: Option<&[Cause]>) -> Value {
         "changed": comparison.changed.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
         "sections": comparison.sections_are_known.then(|| sections.collect::<Vec<_>>()),
         "built_with": comparison.inputs_are_known.then_some(built_with),
-        "packages": causes,
+        "packages": packages.map(|packages| &packages.causes),
+        "packages_are_matched": packages.map(|packages| packages.are_matched),
     })
 }
 
 /// For people at a terminal.
-pub(super) fn text(comparison: &Comparison, causes: Option<&[Cause]>) -> String {
-    let mut lines = vec![headline(comparison, causes)];
+pub(super) fn text(comparison: &Comparison, packages: Option<&Packages>) -> String {
+    let mut lines = vec![headline(comparison, packages)];
     for (name, base, head) in &comparison.changed {
         lines.push(format!("  {name}  {base}\n     →  {head}"));
     }
@@ -60,7 +71,7 @@ pub(super) fn text(comparison: &Comparison, causes: Option<&[Cause]>) -> String 
         lines.extend(
             section.inputs.iter().map(|input| format!("  {}: {}", input.name, input_change(input, &plain))),
         );
-        lines.extend(packed(comparison, section).map(|line| format!("  {line}")));
+        lines.extend(without_inputs(comparison, section).map(|line| format!("  {line}")));
     }
     lines.extend(unknown(comparison).map(str::to_owned));
     if !comparison.built_with.is_empty() {
@@ -69,18 +80,18 @@ pub(super) fn text(comparison: &Comparison, causes: Option<&[Cause]>) -> String 
             lines.push(format!("  {name}: {} → {}", version(base.as_ref()), version(head.as_ref())));
         }
     }
-    if let Some(causes) = causes {
+    if let Some(packages) = packages {
         lines.push("first packages that differ:".to_owned());
-        lines.extend(
-            cause_lines(causes, comparison.is_same(), &plain).into_iter().map(|line| format!("  {line}")),
-        );
+        let causes = cause_lines(&packages.causes, comparison.is_same(), &plain);
+        lines.extend(causes.into_iter().map(|line| format!("  {line}")));
+        lines.extend((!packages.are_matched).then(|| NOT_MATCHED.to_owned()));
     }
     lines.join("\n") + "\n"
 }
 
 /// The comment of a pull request.
-pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> String {
-    let mut out = format!("{MARKER}\n### {}\n", escaped(&headline(comparison, causes)));
+pub(super) fn markdown(comparison: &Comparison, packages: Option<&Packages>) -> String {
+    let mut out = format!("{MARKER}\n### {}\n", escaped(&headline(comparison, packages)));
     out.push_str("\n| | base | head |\n|---|---|---|\n");
     for ((name, base), (_, head)) in by_number(&comparison.base).into_iter().zip(by_number(&comparison.head))
     {
@@ -99,7 +110,7 @@ pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> Str
             let _ =
                 writeln!(out, "| {name} | {pcrs} | {} | {} |", cell(&input.name), input_change(input, &cell));
         }
-        if let Some(line) = packed(comparison, section) {
+        if let Some(line) = without_inputs(comparison, section) {
             let _ = writeln!(out, "| {name} | {pcrs} | | {} |", escaped(line));
         }
     }
@@ -113,10 +124,13 @@ pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> Str
             let _ = writeln!(out, "| {} | {base} | {head} |", escaped(name));
         }
     }
-    if let Some(causes) = causes {
+    if let Some(packages) = packages {
         out.push_str("\nFirst packages that differ:\n\n");
-        for line in cause_lines(causes, comparison.is_same(), &code) {
+        for line in cause_lines(&packages.causes, comparison.is_same(), &code) {
             let _ = writeln!(out, "- {line}");
+        }
+        if !packages.are_matched {
+            let _ = writeln!(out, "\n{NOT_MATCHED}");
         }
     }
     if !comparison.is_same() {
@@ -125,14 +139,15 @@ pub(super) fn markdown(comparison: &Comparison, causes: Option<&[Cause]>) -> Str
     out
 }
 
-fn headline(comparison: &Comparison, causes: Option<&[Cause]>) -> String {
+fn headline(comparison: &Comparison, packages: Option<&Packages>) -> String {
     if comparison.is_same() {
         return "Nothing changed: PCR0, PCR1 and PCR2 are the same".to_owned();
     }
     let names: Vec<_> = comparison.changed.iter().map(|(name, ..)| *name).collect();
     let mut line = format!("{} changed", all_of(&names));
     let (mut because, mut others) = (Vec::new(), 0);
-    for cause in causes.into_iter().flatten() {
+    let matched = packages.filter(|packages| packages.are_matched);
+    for cause in matched.into_iter().flat_map(|packages| &packages.causes) {
         match &cause.versions {
             Some((base, head)) if because.len() < HEADLINE_CAUSES => {
                 because.push(format!("{} went {base} → {head}", cause.name));
@@ -193,10 +208,15 @@ fn side(side: &Side, quoted: &dyn Fn(&str) -> String) -> String {
     }
 }
 
-/// Why a ramdisk differs whose files do not.
-fn packed(comparison: &Comparison, section: &SectionChange) -> Option<&'static str> {
-    (comparison.inputs_are_known && section.inputs.is_empty())
-        .then_some("all files in it are the same; they were packed by another `eif`")
+/// What is said of a section that differs, but none of its inputs.
+fn without_inputs(comparison: &Comparison, section: &SectionChange) -> Option<&'static str> {
+    match (section.inputs.is_empty(), comparison.inputs_are_known) {
+        (false, _) => None,
+        (true, true) => {
+            Some("by provenance.json all files in it are the same: they were packed by another `eif`")
+        }
+        (true, false) => Some("differs"),
+    }
 }
 
 fn unknown(comparison: &Comparison) -> Option<&'static str> {

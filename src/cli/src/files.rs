@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use zeroize::Zeroizing;
 
 /// Ciphertexts: for the owner only, although they are of no use without KMS.
@@ -50,18 +50,25 @@ pub(crate) fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 
 /// Reads a file of at most `limit` bytes into memory that is wiped.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    read_all(file, &path.display().to_string(), limit)
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+    // What says its size is not read to find that it is too large.
+    let size = file.metadata().with_context(|| format!("cannot look at {name}"))?.len();
+    must_fit(size, &name, limit)?;
+    read_all(file, &name, limit)
 }
 
 /// Reads all of `input`, called `name` in errors, of at most `limit` bytes, into memory that is wiped.
 pub(crate) fn read_all(input: impl std::io::Read, name: &str, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(Vec::new());
     input.take(limit + 1).read_to_end(&mut content).with_context(|| format!("cannot read {name}"))?;
-    if content.len() as u64 > limit {
-        bail!("{name} is larger than {limit} bytes; is it the right file?");
-    }
+    must_fit(content.len() as u64, name, limit)?;
     Ok(content)
+}
+
+fn must_fit(size: u64, name: &str, limit: u64) -> Result<()> {
+    ensure!(size <= limit, "{name} is larger than {limit} bytes; is it the right file?");
+    Ok(())
 }
 
 /// Reads a text file of at most `limit` bytes.

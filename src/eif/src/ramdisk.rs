@@ -8,6 +8,8 @@ use cpio::newc;
 
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+/// Behind an archive, bytes; other programs fill blocks of 512.
+const MAX_PADDING: u64 = 512;
 /// A directory that nobody added.
 const ABOVE: Entry = Entry { mode: 0o755, kind: EntryKind::Directory };
 
@@ -78,14 +80,16 @@ pub struct Packed {
     pub contents: Option<(u64, [u8; 32])>,
 }
 
-/// Lists a ramdisk that [`Ramdisk::to_gzip`] packed. One with anything but files and directories is an error.
+/// Lists a ramdisk that [`Ramdisk::to_gzip`] packed. One with anything but files and directories is an error, and so is a
+/// second archive behind the first: the kernel would unpack that, too.
 pub fn unpack(gzip: &[u8]) -> io::Result<Vec<Packed>> {
     let mut packed = Vec::new();
-    let mut rest = flate2::read::GzDecoder::new(gzip);
+    let mut rest = flate2::bufread::GzDecoder::new(gzip);
     loop {
         let mut entry = newc::Reader::new(rest)?;
         if entry.entry().is_trailer() {
-            return Ok(packed);
+            rest = entry.finish()?;
+            break;
         }
         let (mut path, mode) = (format!("/{}", entry.entry().name()), entry.entry().mode());
         let contents = match mode & !0o7777 {
@@ -93,12 +97,26 @@ pub fn unpack(gzip: &[u8]) -> io::Result<Vec<Packed>> {
                 path.push('/');
                 None
             }
-            FILE => Some(hash(&mut entry)?),
-            _ => return Err(io::Error::other(format!("{path} is neither a file nor a directory"))),
+            // With more links a file may have the contents of another.
+            FILE if entry.entry().nlink() == 1 => Some(hash(&mut entry)?),
+            _ => {
+                return Err(io::Error::other(format!(
+                    "{path} is neither a file with one name nor a directory"
+                )));
+            }
         };
         packed.push(Packed { path, mode: mode & 0o7777, contents });
         rest = entry.finish()?;
     }
+    let mut padding = Vec::new();
+    rest.by_ref().take(MAX_PADDING + 1).read_to_end(&mut padding)?;
+    if padding.len() as u64 > MAX_PADDING
+        || padding.iter().any(|&byte| byte != 0)
+        || !rest.get_ref().is_empty()
+    {
+        return Err(io::Error::other("there is something behind the archive"));
+    }
+    Ok(packed)
 }
 
 fn hash(contents: &mut impl Read) -> io::Result<(u64, [u8; 32])> {
@@ -266,6 +284,36 @@ mod tests {
         other.add("/etc", private()).unwrap();
         assert_eq!(unpacked(&other)[0], Packed { path: "/etc/".to_owned(), mode: 0o700, contents: None });
         assert_eq!(one.to_gzip().unwrap(), other.to_gzip().unwrap());
+    }
+
+    #[test]
+    fn what_the_kernel_would_unpack_and_the_list_not_name_is_refused() {
+        let ramdisk = |path| {
+            let mut ramdisk = Ramdisk::default();
+            ramdisk.add(path, file(b"x")).unwrap();
+            ramdisk.to_gzip().unwrap()
+        };
+        let (one, other) = (ramdisk("/init"), ramdisk("/hidden"));
+        let packed = |archive: &[u8]| {
+            let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(archive).unwrap();
+            gzip.finish().unwrap()
+        };
+        let archive = |gzip: &[u8]| {
+            let mut archive = Vec::new();
+            flate2::read::GzDecoder::new(gzip).read_to_end(&mut archive).unwrap();
+            archive
+        };
+        unpack(&packed(&[&archive(&one)[..], &[0; 512]].concat())).unwrap();
+        let second_archive = packed(&[archive(&one), archive(&other)].concat());
+        let second_gzip = [one, other].concat();
+        let mut link = Vec::new();
+        let entry = newc::Builder::new("link").ino(1).mode(FILE | 0o755).nlink(2);
+        entry.write(&mut link, 0).finish().unwrap();
+        newc::trailer(&mut link).unwrap();
+        for gzip in [second_archive, second_gzip, packed(&link)] {
+            assert!(unpack(&gzip).is_err());
+        }
     }
 
     #[test]

@@ -55,16 +55,16 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Value> {
     let runtime = ramdisk(&arguments.runtime, "ramdisk 1 (runtime)", &mut inputs)?;
     let application = ramdisk(&arguments.application, "ramdisk 2 (application)", &mut inputs)?;
 
+    // Each by itself first, so that the error names the option that is wrong.
+    let ramdisks =
+        vec![runtime.to_gzip().context("--runtime")?, application.to_gzip().context("--application")?];
     runtime.must_not_replace(&application).context("--application")?;
 
     let image = Image {
         architecture: if arguments.aarch64 { Architecture::Aarch64 } else { Architecture::X86_64 },
         kernel,
         command_line: arguments.command_line.clone(),
-        ramdisks: vec![
-            runtime.to_gzip().context("--runtime")?,
-            application.to_gzip().context("--application")?,
-        ],
+        ramdisks,
         metadata: Metadata::new(&arguments.name, &arguments.image_version, &arguments.kernel_version),
     };
     let mut bytes = Vec::new();

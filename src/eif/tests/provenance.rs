@@ -87,7 +87,8 @@ fn what_would_not_be_what_it_seems_is_refused_and_named() {
     for (argument, problem) in [
         ("--application=/init=app", "/init is in both ramdisks"),
         ("--application=/dev=app", "/dev is in both ramdisks"),
-        ("--application=/bin/app/more=app", "/bin/app is a file"),
+        ("--application=/bin/app/more=app", "--application\n\nCaused by:\n    /bin/app is a file"),
+        ("--runtime=/init/more=app", "--runtime\n\nCaused by:\n    /init is a file"),
         ("--runtime=/init=app", "/init is in the ramdisk twice"),
         ("--built-with=rustc", "\"rustc\" is not NAME=VERSION"),
     ] {

@@ -111,19 +111,19 @@ let
       ];
     };
     # Everything that the demo starts, in one `bin`.
-    development = pkgs.symlinkJoin {
-      name = "nitro-sign-development-${version}";
-      paths = [
-        packages.development-programs
-        packages.eif-tool
-        packages.emulator
-        packages.host-programs
-      ];
-      meta = meta // {
-        description = "All programs as the demo and the tests run them, with the software NSM";
-        mainProgram = "demo";
-      };
-    };
+    development =
+      pkgs.runCommand "nitro-sign-development-${version}"
+        {
+          meta = meta // {
+            description = "All programs as the demo and the tests run them, with the software NSM";
+            mainProgram = "demo";
+          };
+        }
+        ''
+          mkdir -p $out/bin
+          ln -s -t $out/bin ${packages.development-programs}/bin/* ${packages.host-programs}/bin/* \
+            ${lib.getExe packages.eif-tool} ${lib.getExe packages.emulator}
+        '';
 
     mkEif = pkgs.callPackage ./eif.nix {
       inherit root;

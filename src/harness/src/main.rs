@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use api::ports;
 use clap::Parser;
 use harness::{
-    Account, Gateway, GivenImage, Options, Qemu, Status, VsockSocket, World, Worlds,
+    Account, Gateway, Options, Qemu, Status, VsockSocket, World, Worlds,
     report::{Report, Signature},
     verify_signature,
 };
@@ -33,7 +33,7 @@ struct Arguments {
     /// Boot the enclave's image in QEMU; the argument is the directory with `image/`, `qemu/` and `tools/`.
     #[arg(long, value_name = "TARGET")]
     qemu: Option<PathBuf>,
-    /// Boot exactly this image.
+    /// Boot this image: as it is, if it trusts an authority of the KMS stand-in; else one of its inputs/ that does.
     #[arg(long, value_name = "IMAGE", requires = "qemu")]
     eif: Option<PathBuf>,
     /// Directory with the authority of the KMS stand-in that the image trusts [default: kms-authority beside the image]
@@ -88,8 +88,8 @@ fn main() -> Result<()> {
     }
 
     let status = node.status()?;
-    if let Some(image) = world.options.qemu.as_ref().and_then(|qemu| qemu.given.as_ref()) {
-        image.check_pcrs(&status.0["pcrs"])?;
+    if let Some(qemu) = &world.options.qemu {
+        qemu.check_pcrs(&status.0["pcrs"])?;
     }
     for (name, value) in status.0["timings_ms"].as_object().into_iter().flatten() {
         timings.insert(format!("boot: {name}"), value.as_u64().unwrap_or_default());
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
     fs::write(&path, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
 
-    print_summary(&report, &status, start.elapsed())?;
+    print_summary(&world.options, &report, &status, start.elapsed())?;
     println!("  report          {}", path.display());
     if arguments.keep {
         wait_for_the_user(&world, &gateway, ingress)?;
@@ -116,7 +116,7 @@ fn main() -> Result<()> {
 
 fn qemu(target: &Path, arguments: &Arguments) -> Result<Qemu> {
     match &arguments.eif {
-        Some(eif) => Qemu::with_image(target, GivenImage::new(eif, arguments.kms_authority.as_deref())?),
+        Some(eif) => Qemu::with_image(target, eif, arguments.kms_authority.as_deref()),
         None => Qemu::in_target(target),
     }
 }
@@ -172,8 +172,11 @@ fn print_boot(status: &Status) {
     }
 }
 
-fn print_summary(report: &Report, status: &Status, total: Duration) -> Result<()> {
+fn print_summary(options: &Options, report: &Report, status: &Status, total: Duration) -> Result<()> {
     println!("Summary ({:.1} s)", total.as_secs_f64());
+    if let Some(qemu) = &options.qemu {
+        println!("  image           {}", qemu.booted());
+    }
     println!("  PCR0            {}", status.text("/pcrs/0")?);
     println!("  PCR16           {}", status.text("/pcrs/16")?);
     println!("  KMS request     {}", report.kms_request_id);

@@ -29,8 +29,9 @@ cargo xtask COMMAND
   vm [--seed N] [--accounts N] [--keep]
            The same as the demo, with the enclave's image booted in QEMU; the report goes to target/vm.
   vm --eif IMAGE [--kms-authority DIR]
-           The same with an image that was built elsewhere, as it is. It has to trust the KMS stand-in's authority, which
-           is in kms-authority/ beside it unless DIR is named: `nix build .#eif-emulated` makes such an image.
+           The same with an image that was built elsewhere, as by `nix build .#eif`. No production image trusts the KMS
+           stand-in, so what boots is made of the inputs/ beside it, with the stand-in's certificate in enclave.toml. An
+           image that trusts an authority for the stand-in, in DIR or in kms-authority/ beside it, boots as it is.
   vm --parent [--seed N] [--accounts N]
            The same as the demo, inside a machine in QEMU that plays the parent instance: the enclave's processes and
            the parent meet on vsock (CID 1). The report goes to target/vm-parent.

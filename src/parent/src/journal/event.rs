@@ -49,10 +49,16 @@ impl Event {
         Self { unix_ms: entry.unix_ms, message: render(&entry.message, origin) }
     }
 
-    /// For a line of `journalctl` that is no entry, so that nothing is lost for its sake.
+    /// For a line of `journalctl` that is no entry, so that nothing is lost for its sake: but for what begins an array of
+    /// bytes, as whose numbers a secret would not be seen.
     pub(super) fn unreadable(line: &[u8], why: &EntryError, unix_ms: i64) -> Self {
-        let note = [("unreadable".to_owned(), why.to_string().into())];
-        Self { unix_ms, message: render(&String::from_utf8_lossy(line), Map::from_iter(note)) }
+        let line = String::from_utf8_lossy(line);
+        let mut note = Map::from_iter([("unreadable".to_owned(), why.to_string().into())]);
+        let (text, array) = line.split_once("\":[").unwrap_or((&line, ""));
+        if !array.is_empty() {
+            note.insert("left_out_bytes".to_owned(), array.len().into());
+        }
+        Self { unix_ms, message: render(text, note) }
     }
 
     /// What it counts for in a batch, bytes.
@@ -227,5 +233,15 @@ mod tests {
             event.message,
             "{\"message\":\"-- Reboot \u{fffd} secret=[redacted] --\",\"unreadable\":\"not a JSON object\"}"
         );
+    }
+
+    #[test]
+    fn bytes_of_a_line_that_was_cut_are_not_shipped_undecoded() {
+        let secret: Vec<String> = b"secret=abc".iter().map(u8::to_string).collect();
+        let line = format!(r#"{{"__CURSOR":"s=1","MESSAGE":[{}"#, secret.join(","));
+        let event = Event::unreadable(line.as_bytes(), &EntryError::NotAnObject, 7);
+        let message: Value = serde_json::from_str(&event.message).unwrap();
+        assert_eq!(message["message"], "{\"__CURSOR\":\"s=1\",\"MESSAGE");
+        assert_eq!(message["left_out_bytes"], secret.join(",").len());
     }
 }

@@ -73,7 +73,8 @@ pub(crate) async fn died(bridge: &mut Option<Bridge>) -> io::Error {
 }
 
 async fn kms(config: &Config, host: &Host) -> Result<Bridge, Failed> {
-    let limits = Limits { max_connections: KMS_CONNECTIONS, idle_timeout: Some(KMS_IDLE) };
+    let limits =
+        Limits { max_connections: KMS_CONNECTIONS, idle_timeout: Some(KMS_IDLE), ..Limits::default() };
     way_out(Way::Kms, ports::KMS, config.kms_upstream(), limits, host).await
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
@@ -24,12 +24,15 @@ pub struct Limits {
     /// A connection without a byte in either direction is closed after this time, at the latest after twice of it.
     /// `None`: it may be silent for ever.
     pub idle_timeout: Option<Duration>,
+    /// When one side has ended, the other may be silent for this time, at the latest twice of it; then the connection is
+    /// closed.
+    pub linger: Duration,
 }
 
 impl Default for Limits {
-    /// 256 connections, no idle timeout.
+    /// 256 connections, no idle timeout, 30 s of silence after one side's end.
     fn default() -> Self {
-        Self { max_connections: 256, idle_timeout: None }
+        Self { max_connections: 256, idle_timeout: None, linger: Duration::from_secs(30) }
     }
 }
 
@@ -199,20 +202,31 @@ impl Drop for Active {
     }
 }
 
-/// Copies both ways until both sides have ended; when one has, the other may go on (half-close).
+/// Copies both ways until both sides have ended; when one has, the other may go on (half-close), but not be silent for
+/// long: it would keep its place for ever.
 async fn copy(route: &Route, client: Stream, upstream: Stream) -> io::Result<()> {
     let (client_read, client_write) = tokio::io::split(client);
     let (upstream_read, upstream_write) = tokio::io::split(upstream);
-    let moved = AtomicU64::new(0);
+    let (moved, one_ended) = (AtomicU64::new(0), Notify::new());
+    let one_way = async |from, to, count| {
+        copy_one_way(from, to, count, &moved).await?;
+        one_ended.notify_one();
+        io::Result::Ok(())
+    };
     let both_ways = async {
         tokio::try_join!(
-            copy_one_way(client_read, upstream_write, &route.counters.bytes_in, &moved),
-            copy_one_way(upstream_read, client_write, &route.counters.bytes_out, &moved),
+            one_way(client_read, upstream_write, &route.counters.bytes_in),
+            one_way(upstream_read, client_write, &route.counters.bytes_out),
         )
+    };
+    let idle_half = async {
+        one_ended.notified().await;
+        idle(Some(route.limits.linger), &moved).await
     };
     tokio::select! {
         result = both_ways => result.map(drop),
         error = idle(route.limits.idle_timeout, &moved) => Err(error),
+        error = idle_half => Err(error),
     }
 }
 

@@ -129,6 +129,24 @@ async fn a_silent_connection_is_closed_when_there_is_an_idle_timeout() {
 }
 
 #[tokio::test]
+async fn a_connection_that_one_side_has_ended_is_closed_when_the_other_is_silent() {
+    let linger = Duration::from_millis(400);
+    let (upstream, bridge) = must_bridge(Limits { linger, ..Limits::default() }).await;
+    let (mut client, mut server) = must_connect(&upstream, &bridge).await;
+    server.shutdown().await.unwrap();
+    must_be_closed(&mut client).await;
+    // What it says goes on.
+    for _ in 0..6 {
+        sleep(Duration::from_millis(100)).await;
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.expect("a side that still talks is heard");
+    }
+    must_become(&bridge, "without the client's end", |stats| stats.active == 0).await;
+    assert_eq!(bridge.stats().failures, 1);
+    must_be_closed(&mut server).await;
+}
+
+#[tokio::test]
 async fn stopping_closes_the_listener_and_every_connection() {
     let (upstream, bridge) = must_bridge(Limits::default()).await;
     let local = bridge.local().clone();

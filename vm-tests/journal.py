@@ -8,6 +8,12 @@ def shipped() -> list[dict[str, Any]]:
     return [json.loads(json.loads(line)["message"]) for line in lines]
 
 
+def states() -> list[str]:
+    """What CloudWatch knows of the parent's states."""
+    said = [event for event in shipped() if event.get("unit") == f"{UNIT}.service"]
+    return [event["state"] for event in said if event.get("message") == "state"]
+
+
 def say(words: str) -> None:
     """An entry of the journal."""
     parent.succeed(f"echo '{words}' | systemd-cat --identifier=story")
@@ -34,11 +40,15 @@ with subtest("what the parent and the enclave say arrives"):
     say("after the boot")
     wait_for("after the boot")
     said = [event for event in shipped() if event.get("unit") == f"{UNIT}.service"]
-    states = [event["state"] for event in said if event.get("message") == "state"]
-    t.assertEqual(states, ["Measuring", "Launching", "Unsealing", "Verifying", "Serving"])
+    t.assertEqual(states(), ["Measuring", "Launching", "Unsealing", "Verifying", "Serving"])
     steps = [event["step"] for event in said if "step" in event]
     for step in ["attach", "decrypt", "unseal"]:
         t.assertIn(step, steps)
+
+with subtest("stopped together, as at a shutdown, the parent's end has left the machine when the shipper ends"):
+    parent.succeed(f"systemctl stop {UNIT} {SHIPPER}")
+    t.assertEqual(states()[-2:], ["Draining", "Stopped"])
+    parent.succeed(f"systemctl start {SHIPPER}")
 
 with subtest("a restart of the shipper loses nothing and doubles nothing"):
     for number in range(30):
@@ -60,6 +70,14 @@ with subtest("nor does its crash lose anything"):
     words = [event["message"] for event in shipped() if event.get("message", "").startswith("word ")]
     # What was sent and not yet noted may come twice.
     t.assertEqual(sorted(set(words)), sorted(f"word {number}" for number in range(50)))
+
+with subtest("nor does a journal without the entry shipped last, as after a reboot, be it by the clock from the future"):
+    parent.succeed(f"systemctl stop {SHIPPER}")
+    say("while the entry went")
+    cursor = "/var/lib/nitro-sign-journal/cursor"
+    parent.succeed(f"sed -i 's/s=..../s=dead/; s/b=..../b=dead/; s/;t=./;t=f/' {cursor} && grep t=f {cursor}")
+    parent.succeed(f"systemctl start {SHIPPER}")
+    wait_for("while the entry went")
 
 with subtest("the last words of a parent that gives up leave the machine"):
     parent.succeed(f"echo >> {MADE}/enclave.toml")

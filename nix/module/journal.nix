@@ -99,19 +99,21 @@ in
     };
     users.groups.nitro-sign-journal = { };
 
-    # Not ordered before or after nitro-sign-parent.service, on purpose.
     systemd.services.nitro-sign-journal = {
       description = "Journal to CloudWatch Logs";
       documentation = [ "file:${cfg.configFile}" ];
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
+      # So it is stopped after it, when the last session has ended and everything has been said. It is ready before it has
+      # asked CloudWatch for anything: signing does not wait for that.
+      before = [ "nitro-sign-parent.service" ];
       environment.NITRO_SIGN_LOG = parent.logFilter;
       # Tried again for as long as it takes.
       unitConfig.StartLimitIntervalSec = 0;
 
       serviceConfig = import ./hardening.nix // {
-        # Ready is: the log stream is there.
+        # Ready is: the configuration and the cursor file can be used.
         Type = "notify";
         # journalctl is a child of it.
         NotifyAccess = "main";

@@ -22,9 +22,14 @@ mod testing;
 
 use std::{io, path::PathBuf};
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{exit, journal::cloudwatch::CloudWatch};
+use crate::{
+    exit,
+    journal::cloudwatch::CloudWatch,
+    service_manager::{self, Watchdog},
+};
 
 pub use config::JournalConfig;
 
@@ -126,13 +131,18 @@ pub async fn ship_journal(config: JournalConfig) -> Result<(), JournalError> {
         }
     });
     let (cursor_file, cursor) = cursor::CursorFile::open(&config.cursor_file)?;
+    // What is stopped before this process at a shutdown is started after it, and not to wait for CloudWatch.
+    service_manager::tell(&[NotifyState::Ready, NotifyState::Status("Connecting to CloudWatch Logs")]);
+    let mut watchdog = Watchdog::from_environment();
     let cloudwatch = tokio::select! {
-        connected = CloudWatch::connect(&config) => connected?,
+        connected = watchdog.during(CloudWatch::connect(&config)) => connected?,
         () = &mut stop => return Ok(()),
     };
-    let reader = reader::Reader::start(&config, cursor.as_deref())?;
-    ship::ready(&cloudwatch);
-    ship::Shipper::new(cloudwatch, reader, cursor_file, config.flush).run(stop).await
+    let reader = reader::Reader::start(&config, cursor.as_deref()).await?;
+    let destination = cloudwatch.destination();
+    tracing::info!(destination, "shipping the journal");
+    service_manager::tell(&[NotifyState::Status(&format!("Shipping the journal to {destination}"))]);
+    ship::Shipper::new(cloudwatch, reader, cursor_file, config.flush, watchdog).run(stop).await
 }
 
 #[cfg(test)]

@@ -31,19 +31,21 @@ pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const WATCHDOG: Duration = Duration::from_secs(1);
 
-/// Plays `journalctl`: prints the lines of a file, after the one with the cursor, and then what is added to it.
+/// Plays `journalctl`: prints the lines of a file, from the one with the cursor, and then what is added to it. An entry that is
+/// gone it takes for a later one than all, as after a reboot at which the clock was set back.
 const REPLAY: &str = r#"
 file=$1
 first=1
+follow=
 for argument; do
   case $argument in
-    --after-cursor=*)
-      cursor=${argument#--after-cursor=}
-      line=$(grep -nF "\"__CURSOR\":\"$cursor\"" "$file" | head -n 1 | cut -d: -f1)
-      [ -n "$line" ] || { echo "no entry $cursor" >&2; exit 1; }
-      first=$((line + 1)) ;;
+    --cursor=*)
+      first=$(grep -nF "\"__CURSOR\":\"${argument#--cursor=}\"" "$file" | head -n 1 | cut -d: -f1)
+      [ -n "$first" ] || first=$(($(wc -l < "$file") + 1)) ;;
+    --follow) follow=1 ;;
   esac
 done
+[ -n "$follow" ] || { tail -n "+$first" "$file" | head -n 1; exit; }
 echo $$ > "$(dirname "$file")/replay.pid"
 exec tail -n "+$first" -s 0.1 -f "$file"
 "#;

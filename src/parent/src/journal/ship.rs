@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::{
     JournalError,
     batch::{Batch, Batcher},
-    cloudwatch::CloudWatch,
     cursor::CursorFile,
     entry::Entry,
     event::Event,
@@ -33,14 +32,6 @@ pub(super) trait Sink {
     async fn put(&self, events: Vec<Event>) -> Result<(), JournalError>;
 }
 
-/// Tells the service manager that the stream is there.
-pub(super) fn ready(cloudwatch: &CloudWatch) {
-    let destination = cloudwatch.destination();
-    tracing::info!(destination, "shipping the journal");
-    let status = format!("Shipping the journal to {destination}");
-    service_manager::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
-}
-
 /// Between the reader and the sink.
 #[derive(Debug)]
 pub(super) struct Shipper<S> {
@@ -57,8 +48,14 @@ pub(super) struct Shipper<S> {
 }
 
 impl<S: Sink> Shipper<S> {
-    pub(super) fn new(sink: S, reader: Reader, cursor_file: CursorFile, flush: Duration) -> Self {
-        let (batcher, watchdog) = (Batcher::default(), Watchdog::from_environment());
+    pub(super) fn new(
+        sink: S,
+        reader: Reader,
+        cursor_file: CursorFile,
+        flush: Duration,
+        watchdog: Watchdog,
+    ) -> Self {
+        let batcher = Batcher::default();
         Self { sink, reader, cursor_file, flush, batcher, due: None, watchdog, last_time: None }
     }
 
@@ -70,7 +67,10 @@ impl<S: Sink> Shipper<S> {
         loop {
             let due = self.due;
             tokio::select! {
+                biased;
+                // Before a line: there may be lines for as long as it takes to send them.
                 () = &mut stop => break,
+                () = self.watchdog.ping() => {}
                 line = self.reader.next() => match line? {
                     Some(line) => self.take(&line).await?,
                     None if timeout(STOP_GRACE, &mut stop).await.is_ok() => break,
@@ -80,7 +80,6 @@ impl<S: Sink> Shipper<S> {
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.flush().await?,
-                () = self.watchdog.ping() => {}
             }
         }
         service_manager::tell(&[NotifyState::Stopping]);

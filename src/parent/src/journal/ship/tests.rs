@@ -57,8 +57,9 @@ impl World {
     async fn run(&self, script: &str, stop: Pin<&mut dyn Future<Output = ()>>) -> Result<(), JournalError> {
         let config = shell(script, &[]);
         let (cursor_file, cursor) = CursorFile::open(&self.kept.cursor).unwrap();
-        let reader = Reader::start(&config, cursor.as_deref()).unwrap();
-        Shipper::new(self.kept.clone(), reader, cursor_file, FLUSH).run(stop).await
+        let reader = Reader::start(&config, cursor.as_deref()).await.unwrap();
+        let watchdog = Watchdog::from_environment();
+        Shipper::new(self.kept.clone(), reader, cursor_file, FLUSH, watchdog).run(stop).await
     }
 
     /// The messages of each put.
@@ -157,7 +158,8 @@ async fn what_was_not_acknowledged_is_not_behind_the_cursor() {
     let mut world = World::new();
     fs::write(&world.kept.cursor, "s=1;i=0\n").unwrap();
     world.kept.refuses = true;
-    let error = world.run(&[&entry(1), "sleep 1000"].concat(), pin!(pending())).await.unwrap_err();
+    let script = format!("case \"$*\" in *--follow*) {} sleep 1000 ;; *) {} esac", entry(1), entry(0));
+    let error = world.run(&script, pin!(pending())).await.unwrap_err();
     assert!(error.to_string().contains("refused by the test"), "{error}");
     assert_eq!(world.puts(), [vec!["m1"]]);
     assert_eq!(world.cursor().as_deref(), Some("s=1;i=0\n"));

@@ -79,8 +79,8 @@ in
       };
     };
 
-    # Not `requires`: systemd would not start the parent again after STS was out of reach once. So it starts, finds no credentials,
-    # and is started again later, which runs the other unit again.
+    # Not `requires`: systemd would not start the parent again after STS was out of reach once. So its start fails for want of the
+    # credentials (LoadCredential=), and it is started again later, which runs the other unit again.
     systemd.services.nitro-sign-parent = {
       wants = [ "nitro-sign-credentials.service" ];
       after = [ "nitro-sign-credentials.service" ];

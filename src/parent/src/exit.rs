@@ -3,6 +3,8 @@
 //! The numbers are those of `sysexits.h`, which systemd shows by name. The unit's `RestartPreventExitStatus=` has to be
 //! `64 77 78`: what stays wrong until somebody changes something is not tried again.
 
+use std::io;
+
 use api::control::FailureReason;
 
 use crate::{
@@ -50,6 +52,10 @@ pub fn of_error(error: &(dyn std::error::Error + 'static)) -> u8 {
         return of_reason(failed.reason);
     }
     match error.downcast_ref::<RuntimeDirError>() {
+        // A directory in memory may be full for a time.
+        Some(RuntimeDirError::Unusable { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+            TRANSIENT
+        }
         Some(RuntimeDirError::Unusable { .. }) => CONFIGURATION,
         Some(RuntimeDirError::InUse { .. }) => TRANSIENT,
         None => ERROR,
@@ -101,10 +107,12 @@ mod tests {
     fn a_directory_in_use_may_be_free_later_and_one_that_cannot_be_made_stays_so() {
         let directory = || "/run/nitro-sign".into();
         assert_eq!(of_error(&RuntimeDirError::InUse { directory: directory() }), 75);
-        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
         assert_eq!(of_error(&RuntimeDirError::Unusable { directory: directory(), source }), 78);
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(of_error(&RuntimeDirError::Unusable { directory: directory(), source }), 75);
         assert_eq!(of_error(&Failed::new(Reason::MeasurementMismatch, "another PCR0")), 77);
         assert_eq!(of_error(&Failed::new(Reason::LaunchFailed, "no program")), 75);
-        assert_eq!(of_error(&std::io::Error::from(std::io::ErrorKind::NotFound)), 1);
+        assert_eq!(of_error(&io::Error::from(io::ErrorKind::NotFound)), 1);
     }
 }

@@ -23,6 +23,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long an enclave's first sign of life may take: 2 s on an idle machine, and far more on a loaded one that emulates.
 const FIRST_SIGN: Duration = Duration::from_mins(1);
 
+/// How long an enclave may take to end when it is killed. The hypervisor gives its memory back, which takes seconds.
+const KILL: Duration = Duration::from_secs(30);
+
 /// A launched enclave and everything that serves it from outside. Dropping it kills the enclave and closes all.
 pub(crate) struct Guest {
     // Dropped first: nobody is left to be served then.
@@ -126,14 +129,19 @@ impl Guest {
         self.egress.reopen(way, &self.config, &self.host).await
     }
 
-    /// Ends the enclave and closes everything that served it; returns when that is done. The enclave has `patience` to
-    /// end by itself, and is killed then.
+    /// Ends the enclave and closes everything that served it; returns when that is done, or when [`KILL`] is over. The
+    /// enclave has `patience` to end by itself, and is killed then.
     pub(crate) async fn end(mut self, patience: Duration) {
         if !patience.is_zero() && timeout(patience, self.run_out()).await.is_err() {
             tracing::warn!("the enclave did not end by itself; killing it");
         }
-        self.launched.kill().await;
-        self.egress.stop().await;
+        let end = async {
+            self.launched.kill().await;
+            self.egress.stop().await;
+        };
+        if timeout(KILL, end).await.is_err() {
+            tracing::error!("the enclave was killed, and has not ended {} s later", KILL.as_secs());
+        }
     }
 
     /// Waits for the enclave's end while what it still says is read.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use attestation::Measurements;
 use clap::{Args, Parser, Subcommand};
 use parent::{JournalConfig, backend, config::Config, exit};
@@ -71,8 +71,7 @@ impl ConfigFile {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     telemetry::init("parent");
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         // What was asked for, such as --help, is no error.
@@ -82,16 +81,24 @@ async fn main() -> ExitCode {
         std::process::exit(code.into())
     });
     let result = match cli.command {
-        Command::Run(file) => Box::pin(run(&file)).await,
+        Command::Run(file) => on_runtime(run(&file)),
         Command::Measure(file) => measure(&file),
         Command::CheckImage(file) => check_image(&file),
         Command::Check(file) => check(&file),
-        Command::ShipJournal(file) => Box::pin(ship_journal(&file)).await,
+        Command::ShipJournal(file) => on_runtime(ship_journal(&file)),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("parent: {error:#}");
+        eprintln!("parent: {}", telemetry::redact(&format!("{error:#}")));
         exit::of_error(&*error).into()
     })
+}
+
+/// The work is the runtime's main task, and its end is the process's: a thread that waits for the hypervisor holds up nobody.
+fn on_runtime(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(file: &ConfigFile) -> Result<ExitCode> {

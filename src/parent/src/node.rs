@@ -213,7 +213,11 @@ impl Node {
     async fn explain(&mut self, failed: Failed) -> Failed {
         let explanation = async {
             loop {
-                if let Err(reason) = self.next().await {
+                let noted = match self.next().await {
+                    Ok(progress) => self.note(progress).await,
+                    Err(reason) => Err(reason),
+                };
+                if let Err(reason) = noted {
                     return reason;
                 }
             }

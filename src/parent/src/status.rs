@@ -129,6 +129,11 @@ pub enum RuntimeDirError {
     },
 }
 
+/// Attestation documents that are kept: the runtime directory may be in memory, and stays over restarts.
+const DOCUMENTS: usize = 16;
+/// States in `history`: those of some ten verifications.
+const HISTORY: usize = 64;
+
 /// Keeps `status.json`, and the runtime directory locked for this process.
 #[derive(Debug)]
 pub struct StatusFile {
@@ -176,6 +181,8 @@ impl StatusFile {
             if matches!(state, State::Stopped | State::Failed) {
                 status.qmp = None;
             }
+            let too_many = (status.history.len() + 1).saturating_sub(HISTORY);
+            status.history.drain(..too_many);
             status.history.push(Entered { state, unix_ms: unix_ms(SystemTime::now()) });
         });
         service_manager::entered(&self.status);
@@ -201,8 +208,21 @@ impl StatusFile {
         });
     }
 
-    /// Keeps an attestation document beside the status, and returns its path.
+    /// Keeps an attestation document beside the status, and returns its path. Of the documents there, runs before this one
+    /// included, the newest [`DOCUMENTS`] stay.
     pub fn archive(&self, document: &[u8]) -> io::Result<PathBuf> {
+        let mut documents = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if let Some(time) = archived_at(&path) {
+                documents.push((time, path));
+            }
+        }
+        documents.sort();
+        let too_many = (documents.len() + 1).saturating_sub(DOCUMENTS);
+        for (_, old) in &documents[..too_many] {
+            fs::remove_file(old)?;
+        }
         let path = self.directory.join(format!("attestation-{}.cose", unix_ms(SystemTime::now())));
         private().open(&path)?.write_all(document)?;
         Ok(path)
@@ -254,6 +274,11 @@ impl Status {
     }
 }
 
+/// When the document in this file was archived, Unix time in milliseconds; `None` if it is another file.
+fn archived_at(file: &Path) -> Option<u64> {
+    file.file_name()?.to_str()?.strip_prefix("attestation-")?.strip_suffix(".cose")?.parse().ok()
+}
+
 /// A file for this user only, emptied if it exists.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -284,6 +309,41 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_oldest_documents_make_room_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StatusFile::create(directory.path(), "process").unwrap();
+        // 9 is older than 10, whatever their names' order.
+        for time in 9..40 {
+            fs::write(directory.path().join(format!("attestation-{time}.cose")), "old").unwrap();
+        }
+        fs::write(directory.path().join("attestation-notes.txt"), "mine").unwrap();
+        let new = file.archive(b"new").unwrap();
+        let mut times: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .filter_map(|entry| archived_at(&entry.unwrap().path()))
+            .collect();
+        times.sort_unstable();
+        assert_eq!(times.pop(), archived_at(&new));
+        assert_eq!(times, (25..40).collect::<Vec<_>>());
+        assert!(directory.path().join("attestation-notes.txt").exists());
+        assert_eq!(fs::read(new).unwrap(), b"new");
+    }
+
+    #[test]
+    fn of_many_states_the_last_ones_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = StatusFile::create(directory.path(), "process").unwrap();
+        for _ in 0..HISTORY {
+            file.enter(State::Verifying, |_| {});
+        }
+        file.enter(State::Serving, |_| {});
+        let history = &file.get().history;
+        assert_eq!(history.len(), HISTORY);
+        assert_eq!(history.last().unwrap().state, State::Serving);
+        assert_eq!(history[0].state, State::Verifying);
     }
 
     #[test]

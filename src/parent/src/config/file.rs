@@ -51,11 +51,26 @@ pub(crate) fn parse<T: DeserializeOwned>(
     file: &Path,
     example: &'static str,
 ) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Form {
-        file: file.to_owned(),
-        problem: error.to_string(),
-        example,
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map(|span| at(text, span.start)).unwrap_or_default();
+        ConfigError::Form { file: file.to_owned(), problem: format!("{at}{}", error.message()), example }
     })
+}
+
+/// The line and its key. Not its value, which the error itself prints: it may be of a file with secrets that was named by
+/// mistake.
+fn at(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let number = before.matches('\n').count() + 1;
+    let line = text[start..].lines().next().unwrap_or_default();
+    let is_bare = |key: &str| {
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    };
+    match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| is_bare(key)) {
+        Some(key) => format!("line {number}, `{key}`: "),
+        None => format!("line {number}: "),
+    }
 }
 
 /// A value that is not allowed, before the file's name is known.

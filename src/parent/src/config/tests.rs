@@ -226,6 +226,19 @@ fn an_unknown_key_is_refused_by_name_in_every_table() {
 }
 
 #[test]
+fn credentials_that_are_given_by_mistake_are_not_printed() {
+    let secret = "wJalrXUtnFEMI/K7MDENG";
+    for text in [
+        format!("{{\"access_key_id\": \"AKIA\", \"secret_access_key\": \"{secret}\"}}"),
+        format!("runtime_dir = \"/run\"\nsession_token = \"{secret}"),
+    ] {
+        let message = Config::parse(&text, Path::new("/etc/parent.toml")).unwrap_err().to_string();
+        assert!(message.contains("/etc/parent.toml is refused: line "), "{message}");
+        assert!(!message.contains("wJalr"), "{message}");
+    }
+}
+
+#[test]
 fn a_missing_key_is_named() {
     refusal("sha256", "", "missing field `sha256`");
     refusal("listen", "", "missing field `listen`");

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::service_manager::{self, Watchdog};
 
-/// After the order to stop: how long nothing has to come until what was written so far is read.
-const QUIET: Duration = Duration::from_millis(200);
+/// After the order to stop: how long nothing has to come until what was written so far is read. journald tells readers of new
+/// entries up to 250 ms late (`POST_CHANGE_TIMER_INTERVAL_USEC` in its source).
+const QUIET: Duration = Duration::from_millis(750);
 /// After the order to stop: how long is read at most.
 const LAST_READS: Duration = Duration::from_secs(2);
 /// A service manager tells all processes of a unit to end: `journalctl` may be faster. This long after its end the
